@@ -1,0 +1,3 @@
+"""raftctl: automatic failover for MySQL, decided through a Raft log."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,186 @@
+"""The vocabulary between the Raft core and its shell: messages, entries, durable state and `Ready`.
+
+Law of this package: the same sequence of inputs gives the same outputs. The shell owns the disk, the
+network and the clock, and obeys the order written at `Ready`.
+
+Field names follow the Raft paper (Ongaro, Ousterhout 2014) figure 2 and the thesis (Ongaro 2014).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+
+class Role(enum.StrEnum):
+    """Raft roles. Never used for MySQL, whose roles are primary and replica."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class EntryKind(enum.IntEnum):
+    NOOP = 0  # appended by every new leader (thesis 6.4): its commit makes older entries committed
+    COMMAND = 1  # data is a command of the cluster state machine
+    CONFIG = 2  # data is an encoded membership configuration
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One log entry. Indexes start at 1; index 0 with term 0 is the empty log."""
+
+    index: int
+    term: int
+    kind: EntryKind
+    data: bytes
+
+
+class HardState(msgspec.Struct, frozen=True, array_like=True):
+    """What must be on disk before any message that depends on it leaves (paper figure 2, "persistent state")."""
+
+    term: int = 0
+    voted_for: str = ""  # node id, or "" for nobody in this term
+
+
+# --- messages -------------------------------------------------------------------------------------
+# Every message carries the sender's term. `to` and `sender` are node ids; the transport adds the cluster id
+# and the incarnation and refuses frames that carry others.
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag_field="type"):
+    sender: str
+    to: str
+    term: int
+
+
+class PreVote(Message, frozen=True, array_like=True, tag=1):
+    """Would you vote for me in `term`? (thesis 9.6). `term` is the candidate's term + 1; nobody's state changes.
+
+    `leader_lost` says that the sender's connection to the leader it follows died: a receiver which still hears
+    that leader answers no all the same (stickiness)."""
+
+    last_log_index: int
+    last_log_term: int
+    leader_lost: bool = False
+
+
+class PreVoteReply(Message, frozen=True, array_like=True, tag=2):
+    granted: bool
+
+
+class RequestVote(Message, frozen=True, array_like=True, tag=3):
+    last_log_index: int
+    last_log_term: int
+    transfer: bool = False  # the leader asked for this election (thesis 3.10): stickiness does not apply
+
+
+class RequestVoteReply(Message, frozen=True, array_like=True, tag=4):
+    granted: bool
+
+
+class AppendEntries(Message, frozen=True, array_like=True, tag=5):
+    """Replication and heartbeat in one. `round` is the leader's heartbeat round, echoed in the reply: it proves
+    when the follower last heard this leader (check-quorum, leases, ReadIndex)."""
+
+    prev_log_index: int
+    prev_log_term: int
+    entries: tuple[Entry, ...]
+    commit_index: int
+    round: int
+
+
+class AppendEntriesReply(Message, frozen=True, array_like=True, tag=6):
+    """`match_index` is what the follower has *durably* stored and verified against this leader when `success`; else a
+    hint: the leader may back off to (`hint_index`, `hint_term`), the last place where the logs can agree."""
+
+    success: bool
+    match_index: int
+    round: int
+    hint_index: int = 0
+    hint_term: int = 0
+
+
+class TimeoutNow(Message, frozen=True, array_like=True, tag=7):
+    """Leadership transfer (thesis 3.10): start an election at once."""
+
+
+AnyMessage = (
+    PreVote | PreVoteReply | RequestVote | RequestVoteReply | AppendEntries | AppendEntriesReply | TimeoutNow
+)
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened and a person may want to know; the shell logs it. `kind` is stable, e.g.
+    "became-leader", "stepped-down", "vote-refused", "log-truncated"; `detail` holds plain values."""
+
+    kind: str
+    detail: dict[str, Any]
+
+
+class ReadResult(msgspec.Struct, frozen=True):
+    """Answer to a `read_index` request (thesis 6.4): once the local state has applied `index`, a read is linearizable.
+    `index` is None when leadership was lost or there is none: ask again."""
+
+    request_id: int
+    index: int | None
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """All that the shell must do now, in this order:
+
+    1. send `messages` at once: they depend on nothing unpersisted (the leader's AppendEntries may overlap its
+       own fsync, thesis 10.2.1: the leader counts itself only when its own write is durable);
+    2. make `hard_state` (if not None) and `entries` durable in one write and one fsync. `entries[0].index` may be at
+       or below the end of the log on disk: everything from that index on is replaced;
+    3. only then call `Raft.persisted(ticket)`; the core then releases the messages that depended on this write
+       (votes, acknowledgements) in a following Ready. Tickets must be reported in order; 0 means nothing to write;
+    4. apply `committed` in order. They are already durable on this node.
+    """
+
+    ticket: int = 0
+    hard_state: HardState | None = None
+    entries: tuple[Entry, ...] = ()
+    messages: tuple[AnyMessage, ...] = ()
+    committed: tuple[Entry, ...] = ()
+    reads: tuple[ReadResult, ...] = ()
+    events: tuple[Event, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.ticket or self.messages or self.committed or self.reads or self.events
+        )
+
+
+class Config(msgspec.Struct, frozen=True):
+    """Static settings of one node. Times are seconds; the election timeout is drawn from [1, 2) times
+    `election_timeout` (paper section 5.2)."""
+
+    node_id: str
+    voters: tuple[str, ...]
+    election_timeout: float = 1.0
+    heartbeat_interval: float = 0.1
+    max_entries_per_append: int = 100
+    max_bytes_per_append: int = 1 << 20
+
+
+# The machine itself (`raftctl.consensus.raft.Raft`) has this surface:
+#
+#   Raft(config, hard_state, entries, rng, now)   entries: the durable log; rng: random.Random; now: monotonic seconds
+#   step(message, now)            feed a message from a peer (already authenticated and decoded)
+#   tick(now)                     time passed; call at `deadline` or later
+#   deadline -> float             when tick() must be called next
+#   propose(data, now) -> int     index of the appended entry; raises NotLeader(leader_hint)
+#   read_index(request_id, now)   leader only (raises NotLeader); answered by a ReadResult in a later Ready
+#   peer_lost(peer, now)          the transport's connection to `peer` died
+#   transfer(to, now)             leadership transfer; raises NotLeader
+#   persisted(ticket, now)        the write of that Ready is durable
+#   ready() -> Ready              drain outputs; falsy when there is nothing to do
+#   term, role, leader ("" unknown), commit_index, last_index, applied_index, voters -> plain attributes/properties
+#   quorum_contact(now) -> float  leader only: the latest time t such that a majority (self included) answered a
+#                                 heartbeat that was *sent* at or after t: the base of leases
