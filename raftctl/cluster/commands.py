@@ -1,0 +1,147 @@
+"""The commands of the replicated log. Every decision about the cluster is one of these; `apply` gives them meaning.
+
+A command that is a *decision* carries `based_on`: the state version that its proposer saw. It is rejected when
+another decision was committed in between, so a plan is only ever carried out on the state it was made for.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.state import Engine, Member, Settings
+
+
+class Cause(enum.StrEnum):
+    """Why a failover began."""
+
+    MYSQLD_DEAD = "mysqld-dead"  # its own controller says so
+    MYSQLD_UNRESPONSIVE = "mysqld-unresponsive"
+    HOST_SILENT = "host-silent"  # the leader heard nothing from its controller for the silence deadline
+    NOT_WRITABLE = "not-writable"  # it cannot do its duty although it answers
+    REQUESTED = "requested"  # by a person
+    SWITCHOVER_STUCK = "switchover-stuck"
+
+
+class Proof(enum.StrEnum):
+    """Why the promotion target is known to hold every acknowledged write (rule R3)."""
+
+    REPLICAS_FENCED = "replicas-fenced"  # |S| - k members of S stopped receiving from the previous primary
+    PRIMARY_FENCED = (
+        "primary-fenced"  # the previous primary is read-only with nothing in flight, and said what it has
+    )
+    ASYNC_MAJORITY = (
+        "async-majority"  # k = 0: no proof; most advanced of a reachable majority, the lease waited out
+    )
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="command"):
+    """`at_ms`: proposer's wall clock, for people; `by`: who asked ("raftctl" for automatic decisions)."""
+
+    at_ms: int = 0
+    by: str = "raftctl"
+
+
+class Decision(Command, frozen=True, kw_only=True):
+    based_on: int
+
+
+class InitCluster(Command, frozen=True, kw_only=True, tag="init-cluster"):
+    """First command of a cluster. Ignored (rejected) when the cluster is initialised already."""
+
+    cluster: str
+    engine: Engine
+    members: tuple[Member, ...]
+    settings: Settings
+    primary: str
+    floor: GTIDSet
+    sync_set: tuple[str, ...]
+    required_acks: int
+
+
+class BeginFailover(Decision, frozen=True, kw_only=True, tag="begin-failover"):
+    cause: Cause
+    why: str = ""
+    target: str = ""  # a person's wish; the planner follows it only when that member holds everything
+
+
+class BeginSwitchover(Decision, frozen=True, kw_only=True, tag="begin-switchover"):
+    target: str
+    why: str = ""
+
+
+class Promote(Decision, frozen=True, kw_only=True, tag="promote"):
+    """Choose the primary of this epoch. `certificate` is the GTID set it holds; `reporters` gave the proof."""
+
+    target: str
+    certificate: GTIDSet
+    sync_set: tuple[str, ...]
+    locked: tuple[str, ...]
+    proof: Proof
+    reporters: tuple[str, ...]
+    why: str = ""
+
+
+class CompletePromotion(Decision, frozen=True, kw_only=True, tag="complete-promotion"):
+    """The new primary is writable."""
+
+
+class Lockout(Decision, frozen=True, kw_only=True, tag="lockout"):
+    """The primary must keep this member from acknowledging. The member stays in S until ShrinkSyncSet."""
+
+    member: str
+    why: str
+
+
+class ShrinkSyncSet(Decision, frozen=True, kw_only=True, tag="shrink-sync-set"):
+    """A locked-out member leaves S: k members of the rest hold all that it may have acknowledged alone (rule R6)."""
+
+    member: str
+
+
+class Admit(Decision, frozen=True, kw_only=True, tag="admit"):
+    """A locked-out member may replicate again (without acknowledging unless it is still in S)."""
+
+    member: str
+
+
+class GrowSyncSet(Decision, frozen=True, kw_only=True, tag="grow-sync-set"):
+    """A member that replicates from the primary joins S; k stays."""
+
+    member: str
+
+
+class PauseFailover(Command, frozen=True, kw_only=True, tag="pause"):
+    reason: str
+
+
+class ResumeFailover(Command, frozen=True, kw_only=True, tag="resume"):
+    pass
+
+
+class Record(Command, frozen=True, kw_only=True, tag="record"):
+    """Something that a member did and that belongs into the history: a fencing rung, a rejoin, a rebuild."""
+
+    kind: str
+    member: str
+    epoch: int
+    why: str = ""
+    detail: dict[str, str | int | float | bool] = {}
+
+
+AnyCommand = (
+    InitCluster
+    | BeginFailover
+    | BeginSwitchover
+    | Promote
+    | CompletePromotion
+    | Lockout
+    | ShrinkSyncSet
+    | Admit
+    | GrowSyncSet
+    | PauseFailover
+    | ResumeFailover
+    | Record
+)

@@ -1,0 +1,79 @@
+"""What one controller knows about itself and its mysqld: sent to the leader as a report, and to the CLI over the API."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.observation import MySQLObservation
+from raftctl.cluster.state import ClusterState
+
+
+class MySQLState(enum.StrEnum):
+    """What a member's mysqld is, as its own controller sees it."""
+
+    PRIMARY = "primary"  # writable, in the current epoch
+    REPLICA = "replica"  # read-only, replicating from the current primary
+    JOINING = "joining"  # read-only, on its way to become a replica or the primary
+    REBUILDING = "rebuilding"  # CLONE is replacing its data
+    FENCED = "fenced"  # kept from serving: offline, or read-only because of a change of primary
+    UNRESPONSIVE = "unresponsive"  # the process lives and does not answer in time
+    DOWN = "down"  # no process, or nothing listens
+    UNKNOWN = "unknown"  # not observed yet
+
+
+class MySQLFacts(msgspec.Struct, frozen=True):
+    """`observation` is the last one; while `state` is DOWN or UNRESPONSIVE it is what was seen before."""
+
+    state: MySQLState
+    observation: MySQLObservation | None = None
+    error: str = ""
+    errant: GTIDSet = GTIDSet()  # what it executed and the primary did not
+
+
+class RaftFacts(msgspec.Struct, frozen=True):
+    state: str  # leader, follower, ...
+    term: int
+    leader: str
+    commit_index: int
+    applied_index: int
+    log_index: int
+
+
+class MemberReport(msgspec.Struct, frozen=True):
+    """A controller's word about its own host.
+
+    `version` is the state version that it acts on. `fenced_epoch` is the epoch for which it keeps the promise of
+    rule R3: 0, or the epoch of a begun change of primary for which this member, a replica, receives nothing from the
+    previous primary any more, or, the previous primary, is read-only with nothing in flight (or its process is gone
+    and came back read-only). `holds` is then the set executed or received *after* that promise took effect.
+    `locked` are the members that this primary verifiably keeps from acknowledging.
+    """
+
+    member: str
+    seq: int
+    version: int
+    epoch: int
+    fenced_epoch: int = 0
+    holds: GTIDSet = GTIDSet()
+    locked: tuple[str, ...] = ()
+    lease_seconds: float | None = None  # the primary's: how long it still holds
+    mysql: MySQLFacts | None = None  # None on a witness
+    note: str = ""  # what it is doing or what stops it, one line, for people
+
+
+class MemberFacts(msgspec.Struct, frozen=True):
+    """Answer of `GET /v1/member`. `state` is the cluster state applied here; `connected` are the peers whose
+    controllers this one hears; `quorum_contact_seconds` is the age of the leader's last contact with a majority (leader
+    only), `leader_contact_seconds` since this follower heard its leader."""
+
+    node: str
+    version: str  # of raftctl
+    raft: RaftFacts
+    report: MemberReport
+    state: ClusterState
+    connected: tuple[str, ...] = ()
+    quorum_contact_seconds: float | None = None
+    leader_contact_seconds: float | None = None

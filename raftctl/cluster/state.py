@@ -1,0 +1,139 @@
+"""The cluster state: what the replicated log has decided so far. Plain data; `apply` is the only way to change it.
+
+Words: the *sync set* S are the data members whose acknowledgement counts (the primary included), *required acks* k
+is the number of replica acknowledgements that a commit waits for, an *epoch* is the reign of one primary, the
+*floor* is the GTID set that the primary of this epoch had when it was promoted.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from raftctl.cluster.gtid import GTIDSet
+
+
+class MemberRole(enum.StrEnum):
+    """`data` runs MySQL and may become primary; `async` runs MySQL, never acknowledges and is never promoted;
+    `witness` votes and stores the log, and runs no MySQL."""
+
+    DATA = "data"
+    WITNESS = "witness"
+    ASYNC = "async"
+
+
+class Engine(enum.StrEnum):
+    SEMI_SYNC = "semi-sync"
+    GROUP = "group"
+
+
+class Phase(enum.StrEnum):
+    """Where the change of primary stands.
+
+    UNINITIALIZED --InitCluster--> PROMOTING --CompletePromotion--> STEADY
+    STEADY --BeginSwitchover--> SWITCHOVER --Promote--> PROMOTING
+    STEADY, SWITCHOVER, PROMOTING --BeginFailover--> FAILOVER --Promote--> PROMOTING
+    """
+
+    UNINITIALIZED = "uninitialized"
+    STEADY = "steady"
+    SWITCHOVER = "switchover"  # the previous primary stops accepting writes and reports its final GTID set
+    FAILOVER = "failover"  # replicas stop receiving from the previous primary and report what they hold
+    PROMOTING = "promoting"  # the chosen primary applies what it received and becomes writable
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One host. Addresses are `host:port`; `mysql` is None for a witness."""
+
+    name: str
+    role: MemberRole
+    raft: str
+    api: str
+    mysql: str | None = None
+    zone: str = ""
+    priority: int = 0
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Policy that the planner follows. Times are seconds."""
+
+    durability: str = "majority"  # majority | all | async | a number of replica acknowledgements
+    durability_policy: str = "strict"  # strict | available
+    failover_automatic: bool = True
+    failover_cooldown: float = 60.0
+    election_timeout: float = 1.0
+    heartbeat_interval: float = 0.1
+
+    @property
+    def lease_ttl(self) -> float:
+        """How long a primary may stay writable after it last heard from a leader with a quorum (rule R7).
+
+        Long enough that the loss of the leader's host, which costs one election, does not stop a healthy primary.
+        """
+        return 4 * self.election_timeout
+
+    @property
+    def silence_deadline(self) -> float:
+        """After how many seconds without a report the leader takes a member's host for lost."""
+        return 2 * self.election_timeout
+
+
+class Pause(msgspec.Struct, frozen=True):
+    reason: str
+    by: str
+    at_ms: int
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """One line of `raftctl history`. `at_ms` is wall-clock time (Unix milliseconds) of the proposer: for people only,
+    no decision reads it. `before` and `after` name the primary where it changed."""
+
+    index: int
+    at_ms: int
+    kind: str
+    epoch: int
+    by: str
+    member: str = ""
+    why: str = ""
+    before: str = ""
+    after: str = ""
+    detail: dict[str, Any] = {}
+
+
+HISTORY_LIMIT = 1000
+
+
+class ClusterState(msgspec.Struct, frozen=True):
+    """Everything the log decided. `version` counts decisions: a command names the version it was decided on and is
+    rejected when another decision came between."""
+
+    cluster: str = ""
+    engine: Engine = Engine.SEMI_SYNC
+    incarnation: int = 1
+    version: int = 0
+    phase: Phase = Phase.UNINITIALIZED
+    epoch: int = 0
+    primary: str = ""  # "" while a change of primary is under way
+    previous_primary: str = (
+        ""  # the primary of the epoch before; in SWITCHOVER and FAILOVER the one to be fenced
+    )
+    target: str = ""  # SWITCHOVER: who is meant to take over ("" when the planner may choose)
+    floor: GTIDSet = GTIDSet()
+    sync_set: tuple[str, ...] = ()
+    required_acks: int = 0
+    locked: tuple[str, ...] = ()  # members whose replication account the primary keeps locked (rule R6)
+    members: dict[str, Member] = {}
+    settings: Settings = Settings()
+    paused: Pause | None = None
+    history: tuple[HistoryEntry, ...] = ()
+
+    @property
+    def data_members(self) -> tuple[str, ...]:
+        """Names of the members that may acknowledge and be promoted, sorted."""
+        return tuple(sorted(m.name for m in self.members.values() if m.role is MemberRole.DATA))
+
+    def fence_quorum(self) -> int:
+        """How many members of S besides the previous primary must be fenced before a choice (rule R3): |S| - k."""
+        return len(self.sync_set) - self.required_acks
