@@ -1,0 +1,75 @@
+"""What one look at a mysqld saw. Plain data; `raftctl.mysql.observe` fills it in."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from raftctl.cluster.gtid import GTIDSet
+
+
+class ReceiverState(enum.StrEnum):
+    """State of the replication receiver (IO thread): performance_schema.replication_connection_status.SERVICE_STATE."""
+
+    ON = "ON"
+    CONNECTING = "CONNECTING"
+    OFF = "OFF"
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """The default replication channel. `apply_lag_seconds` is 0.0 when everything received is applied, None when unknown."""
+
+    source_host: str
+    source_port: int
+    source_user: str
+    source_uuid: str
+    receiver: ReceiverState
+    applier_running: bool
+    receiver_error_code: int = 0
+    receiver_error: str = ""
+    applier_error_code: int = 0
+    applier_error: str = ""
+    apply_lag_seconds: float | None = None
+
+
+class SemiSync(msgspec.Struct, frozen=True):
+    """`source_*`: this server as source; `replica_*`: this server as acknowledging replica. `source_status`: semi-sync is in
+    force now (Rpl_semi_sync_source_status); `wait_sessions`: commits that wait for an acknowledgement."""
+
+    source_enabled: bool
+    source_status: bool
+    required_acks: int
+    wait_sessions: int
+    clients: int
+    replica_enabled: bool
+    replica_status: bool
+
+
+class MySQLObservation(msgspec.Struct, frozen=True):
+    """`gtid_owned` are transactions in the middle of their commit, read *before* `gtid_executed`: a transaction in the
+    binary log is in one of the two at any moment, also while it waits for an acknowledgement (rule R6 needs that)."""
+
+    server_uuid: str
+    server_id: int
+    version: str
+    uptime_seconds: int
+    read_only: bool
+    super_read_only: bool
+    offline_mode: bool
+    gtid_owned: GTIDSet
+    gtid_executed: GTIDSet
+    gtid_purged: GTIDSet
+    gtid_received: GTIDSet  # RECEIVED_TRANSACTION_SET of the channel
+    channel: Channel | None  # None when no source is configured
+    semi_sync: SemiSync
+    receivers: tuple[str, ...] = ()  # account names of the replicas whose dump threads run here
+
+    @property
+    def holds(self) -> GTIDSet:
+        """Executed or received: what this server has on disk."""
+        return self.gtid_executed | self.gtid_received
+
+    @property
+    def writable(self) -> bool:
+        return not (self.read_only or self.super_read_only or self.offline_mode)
