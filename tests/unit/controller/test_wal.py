@@ -217,10 +217,11 @@ def test_an_interrupted_rewrite_leaves_the_old_log(tmp_path: Path) -> None:
     assert list(reopen(tmp_path).entries) == entries(first=1, last=3)
 
 
-appends = st.lists(
+Step = tuple[HardState | None, int, list[bytes], bool]  # the second: how many entries of the log so far to
+keep steps_strategy: st.SearchStrategy[list[Step]] = st.lists(
     st.tuples(
         st.none() | st.builds(HardState, st.integers(0, 9), st.sampled_from(["", "db1"])),
-        st.integers(0, 12),  # how many entries of the log so far to keep
+        st.integers(0, 12),
         st.lists(st.binary(max_size=40), max_size=4),
         st.booleans(),  # reopen afterwards
     ),
@@ -229,9 +230,8 @@ appends = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps=appends)
-def test_the_log_behaves_like_a_list(tmp_path_factory: pytest.TempPathFactory, steps: list) -> None:  # type:
-ignore[type-arg]
+@given(steps=steps_strategy)
+def test_the_log_behaves_like_a_list(tmp_path_factory: pytest.TempPathFactory, steps: list[Step]) -> None:
     directory = tmp_path_factory.mktemp("wal")
     wal, _ = open_wal(directory)
     model: list[Entry] = []
