@@ -217,8 +217,8 @@ def test_an_interrupted_rewrite_leaves_the_old_log(tmp_path: Path) -> None:
     assert list(reopen(tmp_path).entries) == entries(first=1, last=3)
 
 
-Step = tuple[HardState | None, int, list[bytes], bool]  # the second: how many entries of the log so far to
-keep steps_strategy: st.SearchStrategy[list[Step]] = st.lists(
+Step = tuple[HardState | None, int, list[bytes], bool]  # the int: how many entries of the log to keep
+steps_strategy: st.SearchStrategy[list[Step]] = st.lists(
     st.tuples(
         st.none() | st.builds(HardState, st.integers(0, 9), st.sampled_from(["", "db1"])),
         st.integers(0, 12),
