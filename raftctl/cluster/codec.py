@@ -33,7 +33,7 @@ def pack(value: object) -> bytes:
 
 def unpack(data: bytes, kind: type[T] | Any) -> T:
     """Raises msgspec.ValidationError (with the path to the fault) or msgspec.DecodeError on bad bytes."""
-    return msgspec.msgpack.decode(data, type=kind, dec_hook=dec_hook)  # type: ignore[no-any-return]
+    return msgspec.msgpack.decode(data, type=kind, dec_hook=dec_hook)
 
 
 def to_json(value: object) -> bytes:
@@ -41,4 +41,4 @@ def to_json(value: object) -> bytes:
 
 
 def from_json(data: bytes | str, kind: type[T] | Any) -> T:
-    return msgspec.json.decode(data, type=kind, dec_hook=dec_hook)  # type: ignore[no-any-return]
+    return msgspec.json.decode(data, type=kind, dec_hook=dec_hook)

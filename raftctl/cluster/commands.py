@@ -29,12 +29,8 @@ class Proof(enum.StrEnum):
     """Why the promotion target is known to hold every acknowledged write (rule R3)."""
 
     REPLICAS_FENCED = "replicas-fenced"  # |S| - k members of S stopped receiving from the previous primary
-    PRIMARY_FENCED = (
-        "primary-fenced"  # the previous primary is read-only with nothing in flight, and said what it has
-    )
-    ASYNC_MAJORITY = (
-        "async-majority"  # k = 0: no proof; most advanced of a reachable majority, the lease waited out
-    )
+    PRIMARY_FENCED = "primary-fenced"  # the previous primary is read-only with nothing in flight, and said what it has
+    ASYNC_MAJORITY = "async-majority"  # k = 0: no proof; most advanced of a reachable majority, the lease waited out
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="command"):
@@ -82,6 +78,13 @@ class Promote(Decision, frozen=True, kw_only=True, tag="promote"):
     proof: Proof
     reporters: tuple[str, ...]
     why: str = ""
+
+
+class AbortSwitchover(Decision, frozen=True, kw_only=True, tag="abort-switchover"):
+    """Give the reign back to the previous primary, which stays the one that holds everything: nobody else was promoted,
+    and the sync set acknowledged under the same rules all the time."""
+
+    why: str
 
 
 class CompletePromotion(Decision, frozen=True, kw_only=True, tag="complete-promotion"):
@@ -136,6 +139,7 @@ AnyCommand = (
     | BeginFailover
     | BeginSwitchover
     | Promote
+    | AbortSwitchover
     | CompletePromotion
     | Lockout
     | ShrinkSyncSet

@@ -1,4 +1,4 @@
-"""What one controller knows about itself and its mysqld: sent to the leader as a report, and to the CLI over the API."""
+"""What one controller knows about itself and its mysqld: a report to the leader, and an answer at the API."""
 
 from __future__ import annotations
 

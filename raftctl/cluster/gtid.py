@@ -79,9 +79,7 @@ class GTIDSet:
         return self._from_spans(merged)
 
     def __sub__(self, other: GTIDSet) -> GTIDSet:
-        return self._from_spans(
-            {s: _subtract(own, other._spans.get(s, ())) for s, own in self._spans.items()}
-        )
+        return self._from_spans({s: _subtract(own, other._spans.get(s, ())) for s, own in self._spans.items()})
 
     def __and__(self, other: GTIDSet) -> GTIDSet:
         shared = self._spans.keys() & other._spans.keys()
@@ -194,9 +192,7 @@ def _parse_numbers(uuid: str, word: str) -> tuple[int, int]:
     first = int(match[1])
     last = int(match[2]) if match[2] else first
     if not 1 <= first <= last <= NUMBER_MAX:
-        raise GTIDSyntaxError(
-            f"GTID set: interval {_clip(word)} of {uuid} is not within 1 to 2^63-2 or runs backwards"
-        )
+        raise GTIDSyntaxError(f"GTID set: interval {_clip(word)} of {uuid} is not within 1 to 2^63-2 or runs backwards")
     return first, last
 
 

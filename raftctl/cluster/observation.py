@@ -10,7 +10,7 @@ from raftctl.cluster.gtid import GTIDSet
 
 
 class ReceiverState(enum.StrEnum):
-    """State of the replication receiver (IO thread): performance_schema.replication_connection_status.SERVICE_STATE."""
+    """The replication receiver (IO thread): SERVICE_STATE of performance_schema.replication_connection_status."""
 
     ON = "ON"
     CONNECTING = "CONNECTING"
@@ -18,7 +18,7 @@ class ReceiverState(enum.StrEnum):
 
 
 class Channel(msgspec.Struct, frozen=True):
-    """The default replication channel. `apply_lag_seconds` is 0.0 when everything received is applied, None when unknown."""
+    """The default replication channel. `apply_lag_seconds` is 0 when all received is applied, None when unknown."""
 
     source_host: str
     source_port: int
@@ -34,8 +34,8 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 class SemiSync(msgspec.Struct, frozen=True):
-    """`source_*`: this server as source; `replica_*`: this server as acknowledging replica. `source_status`: semi-sync is in
-    force now (Rpl_semi_sync_source_status); `wait_sessions`: commits that wait for an acknowledgement."""
+    """`source_*`: this server as source; `replica_*`: this server as acknowledging replica. `source_status`: semi-sync
+    is in force now (Rpl_semi_sync_source_status); `wait_sessions`: commits that wait for an acknowledgement."""
 
     source_enabled: bool
     source_status: bool

@@ -32,9 +32,10 @@ class Engine(enum.StrEnum):
 class Phase(enum.StrEnum):
     """Where the change of primary stands.
 
-    UNINITIALIZED --InitCluster--> PROMOTING --CompletePromotion--> STEADY
-    STEADY --BeginSwitchover--> SWITCHOVER --Promote--> PROMOTING
+    UNINITIALIZED --InitCluster--> PROMOTING
+    STEADY --BeginSwitchover--> SWITCHOVER --Promote or AbortSwitchover--> PROMOTING
     STEADY, SWITCHOVER, PROMOTING --BeginFailover--> FAILOVER --Promote--> PROMOTING
+    PROMOTING --CompletePromotion--> STEADY
     """
 
     UNINITIALIZED = "uninitialized"
@@ -116,9 +117,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     phase: Phase = Phase.UNINITIALIZED
     epoch: int = 0
     primary: str = ""  # "" while a change of primary is under way
-    previous_primary: str = (
-        ""  # the primary of the epoch before; in SWITCHOVER and FAILOVER the one to be fenced
-    )
+    previous_primary: str = ""  # the primary of the epoch before; in SWITCHOVER and FAILOVER the one to be fenced
     target: str = ""  # SWITCHOVER: who is meant to take over ("" when the planner may choose)
     floor: GTIDSet = GTIDSet()
     sync_set: tuple[str, ...] = ()

@@ -1,0 +1,296 @@
+"""The only way to change the cluster state: `apply(state, command, index)`.
+
+Pure and total: the same log gives the same state on every member, and a command that does not fit is rejected with a
+reason value instead of raising. The safety rules that can be checked on the log alone are checked here, whatever the
+proposer believed; `assert_invariants` says what holds after every command.
+
+The durability invariant (rule R6): every transaction ever acknowledged is in `floor`, or is held by at least k members
+of S besides the primary. So whoever is promoted contains the floor, and any |S| - k members of S besides the previous
+primary include a holder of everything acknowledged since.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from raftctl.cluster import commands as c
+from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, HistoryEntry, MemberRole, Pause, Phase
+
+replace = msgspec.structs.replace
+
+
+class Rejection(enum.StrEnum):
+    """Why a committed command had no effect."""
+
+    STALE = "stale"  # another decision was committed since the proposer looked
+    ALREADY_INITIALIZED = "already-initialized"
+    NOT_INITIALIZED = "not-initialized"
+    WRONG_PHASE = "wrong-phase"
+    UNKNOWN_MEMBER = "unknown-member"
+    NOT_ELIGIBLE = "not-eligible"  # the promotion target is not a member of S
+    BELOW_FLOOR = "below-floor"  # the certificate lacks transactions that the floor holds
+    NO_PROOF = "no-proof"  # too few fence reports for rule R3
+    INVALID_SET = "invalid-set"  # the sync set or the locked set does not fit the members
+    NOT_LOCKED = "not-locked"
+    NOTHING_TO_DO = "nothing-to-do"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a command. `rejection` is None when it was applied."""
+
+    rejection: Rejection | None = None
+
+    @property
+    def applied(self) -> bool:
+        return self.rejection is None
+
+
+def apply(state: ClusterState, command: c.AnyCommand, index: int) -> tuple[ClusterState, Outcome]:
+    """The state after the log entry at `index`, and what became of its command."""
+    rejection = _general_rejection(state, command)
+    result = rejection or _HANDLERS[type(command)](state, command)
+    if isinstance(result, Rejection):
+        return state, Outcome(result)
+    if isinstance(command, (c.Decision, c.InitCluster)):
+        result = replace(result, version=state.version + 1)
+    result = replace(result, history=(*result.history, _entry(state, result, command, index))[-HISTORY_LIMIT:])
+    assert_invariants(result, before=state)
+    return result, Outcome()
+
+
+def _general_rejection(state: ClusterState, command: c.AnyCommand) -> Rejection | None:
+    if isinstance(command, c.InitCluster):
+        return None
+    if state.phase is Phase.UNINITIALIZED:
+        return Rejection.NOT_INITIALIZED
+    if isinstance(command, c.Decision) and command.based_on != state.version:
+        return Rejection.STALE
+    return None
+
+
+def assert_invariants(state: ClusterState, *, before: ClusterState | None = None) -> None:
+    """What must hold after every command; a failure is a bug in this package, never bad input."""
+    data = set(state.data_members)
+    assert set(state.sync_set) <= data, "S consists of data members"
+    assert set(state.locked) <= data, "only data members have a replication account to lock"
+    changing = state.phase in (Phase.SWITCHOVER, Phase.FAILOVER)
+    if state.phase is not Phase.UNINITIALIZED:
+        assert bool(state.primary) != changing, "there is a primary exactly when no change is under way"
+        assert (state.primary or state.previous_primary) in state.sync_set, "the primary is a member of S"
+        assert state.primary not in state.locked, "a primary is never locked out of itself"
+        assert state.required_acks >= 0
+    if before is not None:
+        assert state.epoch - before.epoch in (0, 1), "epochs grow by one"
+        assert before.floor <= state.floor, "the floor never loses a transaction"
+
+
+# --- one handler per command ------------------------------------------------------------------------
+
+
+def _init_cluster(state: ClusterState, command: c.InitCluster) -> ClusterState | Rejection:
+    if state.phase is not Phase.UNINITIALIZED:
+        return Rejection.ALREADY_INITIALIZED
+    members = {m.name: m for m in command.members}
+    data = {m.name for m in command.members if m.role is MemberRole.DATA}
+    if command.primary not in data or command.primary not in command.sync_set or not set(command.sync_set) <= data:
+        return Rejection.INVALID_SET
+    return replace(
+        state,
+        cluster=command.cluster,
+        engine=command.engine,
+        phase=Phase.PROMOTING,
+        epoch=1,
+        primary=command.primary,
+        floor=command.floor,
+        sync_set=tuple(sorted(command.sync_set)),
+        required_acks=command.required_acks,
+        members=members,
+        settings=command.settings,
+    )
+
+
+def _begin_failover(state: ClusterState, command: c.BeginFailover) -> ClusterState | Rejection:
+    if state.phase is Phase.FAILOVER:
+        return Rejection.WRONG_PHASE
+    if command.target and command.target not in state.sync_set:
+        return Rejection.NOT_ELIGIBLE
+    return _end_reign(state, phase=Phase.FAILOVER, target=command.target)
+
+
+def _begin_switchover(state: ClusterState, command: c.BeginSwitchover) -> ClusterState | Rejection:
+    if state.phase is not Phase.STEADY:
+        return Rejection.WRONG_PHASE
+    if command.target not in state.sync_set or command.target == state.primary or command.target in state.locked:
+        return Rejection.NOT_ELIGIBLE
+    return _end_reign(state, phase=Phase.SWITCHOVER, target=command.target)
+
+
+def _end_reign(state: ClusterState, *, phase: Phase, target: str) -> ClusterState:
+    return replace(
+        state,
+        phase=phase,
+        epoch=state.epoch + 1,
+        primary="",
+        previous_primary=state.primary or state.previous_primary,
+        target=target,
+    )
+
+
+def _promote(state: ClusterState, command: c.Promote) -> ClusterState | Rejection:
+    if state.phase not in (Phase.FAILOVER, Phase.SWITCHOVER):
+        return Rejection.WRONG_PHASE
+    if command.target not in state.sync_set:
+        return Rejection.NOT_ELIGIBLE
+    if not state.floor <= command.certificate:
+        return Rejection.BELOW_FLOOR
+    if not _proven(state, command):
+        return Rejection.NO_PROOF
+    sync_set, locked = set(command.sync_set), set(command.locked)
+    if command.target not in sync_set - locked or not sync_set <= set(state.sync_set):
+        return Rejection.INVALID_SET
+    if not locked <= set(state.data_members):
+        return Rejection.INVALID_SET
+    return replace(
+        state,
+        phase=Phase.PROMOTING,
+        primary=command.target,
+        target="",
+        floor=command.certificate,
+        sync_set=tuple(sorted(sync_set)),
+        locked=tuple(sorted(locked)),
+    )
+
+
+def _proven(state: ClusterState, command: c.Promote) -> bool:
+    """Rule R3 on the reporters that the command names."""
+    reporters = set(command.reporters) & set(state.sync_set)
+    if command.target not in reporters:
+        return False
+    match command.proof:
+        case c.Proof.REPLICAS_FENCED:
+            replicas = reporters - {state.previous_primary}
+            return state.phase is Phase.FAILOVER and state.required_acks > 0 and len(replicas) >= state.fence_quorum()
+        case c.Proof.PRIMARY_FENCED:
+            return state.previous_primary in reporters
+        case c.Proof.ASYNC_MAJORITY:
+            majority = len(state.data_members) // 2 + 1
+            return state.phase is Phase.FAILOVER and state.required_acks == 0 and len(reporters) >= majority
+
+
+def _abort_switchover(state: ClusterState, _: c.AbortSwitchover) -> ClusterState | Rejection:
+    if state.phase is not Phase.SWITCHOVER:
+        return Rejection.WRONG_PHASE
+    return replace(state, phase=Phase.PROMOTING, primary=state.previous_primary, target="")
+
+
+def _complete_promotion(state: ClusterState, _: c.CompletePromotion) -> ClusterState | Rejection:
+    if state.phase is not Phase.PROMOTING:
+        return Rejection.WRONG_PHASE
+    return replace(state, phase=Phase.STEADY)
+
+
+def _lockout(state: ClusterState, command: c.Lockout) -> ClusterState | Rejection:
+    if state.phase is not Phase.STEADY:
+        return Rejection.WRONG_PHASE
+    if command.member not in state.sync_set or command.member in (state.primary, *state.locked):
+        return Rejection.INVALID_SET
+    return replace(state, locked=tuple(sorted({*state.locked, command.member})))
+
+
+def _shrink(state: ClusterState, command: c.ShrinkSyncSet) -> ClusterState | Rejection:
+    if state.phase is not Phase.STEADY:
+        return Rejection.WRONG_PHASE
+    if command.member not in state.locked or command.member not in state.sync_set:
+        return Rejection.NOT_LOCKED
+    if len(state.sync_set) - 1 < state.required_acks + 1:
+        return Rejection.INVALID_SET  # S must stay able to acknowledge: fewer than k replicas prove nothing
+    return replace(state, sync_set=tuple(m for m in state.sync_set if m != command.member))
+
+
+def _admit(state: ClusterState, command: c.Admit) -> ClusterState | Rejection:
+    if not state.primary:
+        return Rejection.WRONG_PHASE
+    if command.member not in state.locked:
+        return Rejection.NOT_LOCKED
+    return replace(state, locked=tuple(m for m in state.locked if m != command.member))
+
+
+def _grow(state: ClusterState, command: c.GrowSyncSet) -> ClusterState | Rejection:
+    if state.phase is not Phase.STEADY:
+        return Rejection.WRONG_PHASE
+    if command.member not in state.data_members or command.member in (*state.sync_set, *state.locked):
+        return Rejection.INVALID_SET
+    return replace(state, sync_set=tuple(sorted({*state.sync_set, command.member})))
+
+
+def _pause(state: ClusterState, command: c.PauseFailover) -> ClusterState | Rejection:
+    if state.paused is not None:
+        return Rejection.NOTHING_TO_DO
+    return replace(state, paused=Pause(command.reason, command.by, command.at_ms))
+
+
+def _resume(state: ClusterState, _: c.ResumeFailover) -> ClusterState | Rejection:
+    if state.paused is None:
+        return Rejection.NOTHING_TO_DO
+    return replace(state, paused=None)
+
+
+def _record(state: ClusterState, command: c.Record) -> ClusterState | Rejection:
+    return state if command.member in state.members else Rejection.UNKNOWN_MEMBER
+
+
+_HANDLERS: dict[type, Callable[[ClusterState, Any], ClusterState | Rejection]] = {
+    c.InitCluster: _init_cluster,
+    c.BeginFailover: _begin_failover,
+    c.BeginSwitchover: _begin_switchover,
+    c.Promote: _promote,
+    c.AbortSwitchover: _abort_switchover,
+    c.CompletePromotion: _complete_promotion,
+    c.Lockout: _lockout,
+    c.ShrinkSyncSet: _shrink,
+    c.Admit: _admit,
+    c.GrowSyncSet: _grow,
+    c.PauseFailover: _pause,
+    c.ResumeFailover: _resume,
+    c.Record: _record,
+}
+
+
+# --- history ----------------------------------------------------------------------------------------
+
+
+def _entry(before: ClusterState, after: ClusterState, command: c.AnyCommand, index: int) -> HistoryEntry:
+    kind = command.kind if isinstance(command, c.Record) else type(command).__struct_config__.tag
+    return HistoryEntry(
+        index=index,
+        at_ms=command.at_ms,
+        kind=str(kind),
+        epoch=after.epoch,
+        by=command.by,
+        member=getattr(command, "member", "") or getattr(command, "target", ""),
+        why=getattr(command, "why", "") or getattr(command, "reason", ""),
+        before=before.primary,
+        after=after.primary,
+        detail=_detail(command),
+    )
+
+
+def _detail(command: c.AnyCommand) -> dict[str, Any]:
+    match command:
+        case c.Record():
+            return dict(command.detail)
+        case c.BeginFailover():
+            return {"cause": command.cause.value}
+        case c.Promote():
+            return {
+                "proof": command.proof.value,
+                "reporters": list(command.reporters),
+                "sync_set": list(command.sync_set),
+                "certificate": str(command.certificate),
+            }
+        case _:
+            return {}
