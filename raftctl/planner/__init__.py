@@ -1,0 +1,1 @@
+"""Pure decisions: what the committed state and a fresh view justify now."""
