@@ -19,6 +19,8 @@ def enc_hook(value: object) -> Any:
 
 def dec_hook(kind: type, value: Any) -> Any:
     if kind is GTIDSet:
+        if not isinstance(value, str):
+            raise TypeError(f"a GTID set is a string, not {type(value).__name__}")
         return GTIDSet.parse(value)
     raise NotImplementedError(f"no decoding for {kind.__name__}")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from raftctl.errors import RaftctlError
 
@@ -144,22 +144,6 @@ class GTIDSet:
 
     def __repr__(self) -> str:
         return f"GTIDSet.parse({str(self)!r})"
-
-
-def encode_hook(value: Any) -> str:
-    """`enc_hook` for msgspec: a GTIDSet travels as its text."""
-    if isinstance(value, GTIDSet):
-        return str(value)
-    raise NotImplementedError(f"no encoding for {type(value).__name__}")
-
-
-def decode_hook(kind: type, value: Any) -> Any:
-    """`dec_hook` for msgspec, the inverse of `encode_hook`. Bad text becomes a msgspec.ValidationError."""
-    if kind is GTIDSet:
-        if not isinstance(value, str):
-            raise TypeError(f"a GTID set is a string, not {type(value).__name__}")
-        return GTIDSet.parse(value)
-    raise NotImplementedError(f"no decoding for {kind.__name__}")
 
 
 # --- parsing ----------------------------------------------------------------------------------------

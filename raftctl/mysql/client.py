@@ -1,0 +1,222 @@
+"""Connections to MySQL: a deadline on every call, and PyMySQL's errors translated (`raftctl.mysql.errors`).
+
+PyMySQL is imported only here. After ConnectionLost and StatementTimeout a connection is closed for good: a late
+answer must never be taken for the answer to the next question.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pymysql
+import pymysql.connections
+import pymysql.cursors
+
+from raftctl.errors import MySQLError
+from raftctl.mysql.errors import (
+    KIND_BY_CODE,
+    AccessDenied,
+    ConnectFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    ServerGone,
+    StatementTimeout,
+)
+from raftctl.secret import Secret
+
+Row = dict[str, Any]
+Argument = str | int | float | Secret | None
+
+# One round trip on connecting. wait_timeout (8 hours by default) must not end an idle connection whose end is
+# watched as a sign of mysqld's death; our statements are written for the default SQL mode.
+_SESSION_SETTINGS = "SET SESSION wait_timeout = 31536000, sql_mode = DEFAULT"
+_SERVER_LOST = 2013  # CR_SERVER_LOST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where a mysqld is and who we are there. A `unix_socket` wins over `host` and `port`.
+
+    TCP connections always use TLS; without a `tls` context the server's certificate is not verified."""
+
+    user: str
+    password: Secret
+    host: str = ""
+    port: int = 3306
+    unix_socket: str = ""
+    tls: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        return self.unix_socket or f"{self.host}:{self.port}"
+
+
+class _Session(pymysql.connections.Connection):
+    """PyMySQL's timeouts are per read; `allow` bounds a whole call to at most twice its timeout."""
+
+    deadline = float("inf")
+
+    def allow(self, timeout: float) -> None:
+        self.deadline = time.monotonic() + timeout
+        self._read_timeout = self._write_timeout = timeout
+
+    def _read_packet(self, *args: Any) -> Any:
+        if time.monotonic() > self.deadline:
+            raise pymysql.err.OperationalError(_SERVER_LOST, "timed out") from TimeoutError()
+        return super()._read_packet(*args)  # type: ignore[no-untyped-call]
+
+
+class Connection:
+    """One session in autocommit mode, for one thread at a time.
+
+    `timeout` is the deadline of each call in seconds unless the call names another; `thread_id` is the server's
+    id of this session, as KILL takes it in another one.
+    """
+
+    def __init__(self, session: Any, endpoint: Endpoint, timeout: float) -> None:
+        self._session = session
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self.server_version: str = session.get_server_info()
+        self.thread_id: int = session.thread_id()
+
+    def execute(self, sql: str, args: Sequence[Argument] = (), *, timeout: float | None = None) -> int:
+        """Run a statement and return the number of affected rows. Each `%s` in `sql` is an escaped argument.
+
+        Raises MySQLError, see raftctl.mysql.errors. A Secret among `args` never shows in an error."""
+        with self._call(args, timeout), self._session.cursor() as cursor:
+            return int(cursor.execute(sql, _plain(args)))
+
+    def query(self, sql: str, args: Sequence[Argument] = (), *, timeout: float | None = None) -> list[Row]:
+        """Run a statement and return its rows by column name. Otherwise as `execute`."""
+        with self._call(args, timeout), self._session.cursor(pymysql.cursors.DictCursor) as cursor:
+            cursor.execute(sql, _plain(args))
+            return list(cursor.fetchall())
+
+    def scalar(self, sql: str, args: Sequence[Argument] = (), *, timeout: float | None = None) -> Any:
+        """The first column of the first row, None when there is no row. Otherwise as `execute`."""
+        with self._call(args, timeout), self._session.cursor() as cursor:
+            cursor.execute(sql, _plain(args))
+            row = cursor.fetchone()
+            return row[0] if row else None
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._session.open)
+
+    def fileno(self) -> int:
+        """The socket, for an event loop that watches for the server's death; -1 when closed.
+
+        When it is readable between calls, ask `has_hung_up()`."""
+        return int(self._session._sock.fileno()) if self.is_open else -1
+
+    def has_hung_up(self) -> bool:
+        """Whether the server's end is closed. No round trip; to be called between calls only."""
+        if not self.is_open:
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Close the socket without a word to the server: never blocks."""
+        self._session._force_close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.endpoint.user} at {self.endpoint}>"
+
+    @contextlib.contextmanager
+    def _call(self, args: Sequence[Argument], timeout: float | None) -> Iterator[None]:
+        if self.is_open:
+            self._session.allow(self.timeout if timeout is None else timeout)
+        try:
+            yield
+        except pymysql.MySQLError as error:
+            translated = _translate(error, str(self.endpoint), args)
+            if isinstance(translated, ConnectionLost | StatementTimeout):
+                self.close()
+            raise translated from None  # PyMySQL's error may quote the statement and so a secret
+        except BaseException:
+            self.close()  # interrupted in the middle of an answer
+            raise
+
+
+def connect(endpoint: Endpoint, *, connect_timeout: float = 1.0, timeout: float = 5.0) -> Connection:
+    """Open a session. `timeout` becomes the connection's default deadline for a call; both are seconds.
+
+    Raises ConnectFailed (or one of its kinds) or AccessDenied."""
+    session: Any = _Session(
+        user=endpoint.user,
+        password=endpoint.password.reveal(),
+        host=endpoint.host or "localhost",
+        port=endpoint.port,
+        unix_socket=endpoint.unix_socket or None,
+        ssl=None if endpoint.unix_socket else (endpoint.tls or _unverified_tls()),
+        connect_timeout=max(connect_timeout, 0.001),
+        init_command=_SESSION_SETTINGS,
+        autocommit=True,
+        charset="utf8mb4",
+        defer_connect=True,
+    )
+    session.allow(connect_timeout)
+    try:
+        session.connect()
+    except pymysql.MySQLError as error:
+        raise _translate_connect(error, str(endpoint)) from None
+    return Connection(session, endpoint, timeout)
+
+
+def _unverified_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _plain(args: Sequence[Argument]) -> tuple[object, ...] | None:
+    """PyMySQL leaves `%` in the statement alone only when there are no arguments at all."""
+    return tuple(arg.reveal() if isinstance(arg, Secret) else arg for arg in args) or None
+
+
+# --- translation of PyMySQL's errors ------------------------------------------------------------------
+
+
+def _translate(error: pymysql.MySQLError, where: str, args: Sequence[Argument]) -> MySQLError:
+    code, text = _code_and_text(error)
+    if isinstance(error.__cause__ or error.__context__, TimeoutError):
+        return StatementTimeout(f"{where}: no answer before the deadline", code=code)
+    if any(isinstance(arg, Secret) for arg in args):
+        # The server quotes the statement from the fault on: escaped, and cut anywhere, so it cannot be masked.
+        text = "the server's message is withheld because it may quote a password"
+    return KIND_BY_CODE.get(code, MySQLError)(f"{where}: {text} (MySQL error {code})", code=code)
+
+
+def _translate_connect(error: pymysql.MySQLError, where: str) -> MySQLError:
+    code, text = _code_and_text(error)
+    cause = getattr(error, "original_exception", None) or error.__cause__ or error.__context__
+    if isinstance(cause, TimeoutError):
+        return ConnectTimeout(f"{where}: no session before the deadline", code=code)
+    if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
+        return ServerGone(f"{where}: no mysqld listens there", code=code)
+    kind = KIND_BY_CODE.get(code, ConnectFailed)
+    if not issubclass(kind, ConnectFailed | AccessDenied):
+        kind = ConnectFailed  # for example an EOF in the handshake
+    return kind(f"{where}: {text} (MySQL error {code})", code=code)
+
+
+def _code_and_text(error: pymysql.MySQLError) -> tuple[int, str]:
+    code, *rest = error.args or (0,)
+    if not isinstance(code, int):
+        return 0, str(error)
+    return code, str(rest[0]) if rest and rest[0] else "the connection is closed"
