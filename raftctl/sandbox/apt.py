@@ -80,9 +80,7 @@ def _os_release() -> dict[str, str]:
 def _debian_mirrors(codename: str) -> list[tuple[str, str]]:
     """(URI, Signed-By) of the main archive in the machine's apt sources."""
     fields = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(SIGNED_BY)"
-    listing = _run(
-        ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"], _RESOLVE_TIMEOUT_S
-    )
+    listing = _run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"], _RESOLVE_TIMEOUT_S)
     mirrors = []
     for line in listing.stdout.splitlines():
         uri, release, component, origin, signed_by = line.split("|", 4)
@@ -147,9 +145,7 @@ class PrivateApt:
         """`packages` and all they need, whatever is installed on this machine. Empty when one is unknown."""
         result = self._apt(["apt-get", "install", "--print-uris", "-y", *packages], _RESOLVE_TIMEOUT_S)
         pattern = re.compile(r"^'[^']+' ([^_ ]+)_(\S+) (\d+) ", re.MULTILINE)
-        return [
-            Package(name, f"{name}_{rest}", int(size)) for name, rest, size in pattern.findall(result.stdout)
-        ]
+        return [Package(name, f"{name}_{rest}", int(size)) for name, rest, size in pattern.findall(result.stdout)]
 
     def download(self, packages: Sequence[Package], progress: Callable[[float], None]) -> None:
         """Download and verify `packages`; `progress` gets the fraction done."""
@@ -167,9 +163,7 @@ class PrivateApt:
                 progress(min(1.0, sum(f.stat().st_size for f in self._archives.iterdir()) / total))
                 if time.monotonic() > deadline:
                     process.kill()
-                    raise HostError(
-                        f"downloading from {self._source.name} took over {_DOWNLOAD_TIMEOUT_S:.0f} s"
-                    )
+                    raise HostError(f"downloading from {self._source.name} took over {_DOWNLOAD_TIMEOUT_S:.0f} s")
                 time.sleep(0.1)
         if process.returncode != 0:
             raise HostError(
@@ -214,9 +208,7 @@ def _run(
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        raise HostError(
-            f"`{' '.join(command[:2])}` took over {timeout_s:.0f} s", hint=_NETWORK_HINT
-        ) from None
+        raise HostError(f"`{' '.join(command[:2])}` took over {timeout_s:.0f} s", hint=_NETWORK_HINT) from None
 
 
 def _apt_error(what: str, result: subprocess.CompletedProcess[str]) -> HostError:

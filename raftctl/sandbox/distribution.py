@@ -31,9 +31,7 @@ _PACKAGE_SETS = (
     (("mysql-server-core-8.4", "mysql-client-core-8.4"), ("mysql-server-8.4",)),
     (("mysql-server-core-8.0", "mysql-client-core-8.0"), ("mysql-server-8.0",)),
 )
-_UNWANTED = re.compile(
-    r"perl|libperl|gcc-|openssl-provider"
-)  # for scripts and legacy ciphers that nobody calls
+_UNWANTED = re.compile(r"perl|libperl|gcc-|openssl-provider")  # for scripts and legacy ciphers that nobody calls
 _INITIALIZE_TIMEOUT_S = 180.0
 _PROBE_TIMEOUT_S = 30.0
 
@@ -51,9 +49,7 @@ class MySQLDistribution(msgspec.Struct, frozen=True):
     def mysqld_argv(self, *, defaults_file: Path | None = None) -> tuple[str, ...]:
         """The command line that runs the server in the foreground. More options may be appended."""
         defaults = f"--defaults-file={defaults_file}" if defaults_file else "--no-defaults"
-        as_root = (
-            ("--user=root",) if os.geteuid() == 0 else ()
-        )  # mysqld refuses to run as root unless told to
+        as_root = ("--user=root",) if os.geteuid() == 0 else ()  # mysqld refuses to run as root unless told to
         return (*self.mysqld, defaults, *self.options, *as_root)
 
     def initialize(self, datadir: Path) -> None:
@@ -113,13 +109,9 @@ def _installed(cache: Path, progress: Progress) -> MySQLDistribution | None:
     if version is None or version < MINIMUM_VERSION:
         return None
     stat = Path(mysqld).resolve().stat()
-    identity = hashlib.sha256(
-        f"{Path(mysqld).resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()
-    ).hexdigest()[:12]
+    identity = hashlib.sha256(f"{Path(mysqld).resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
     entry = cache / f"installed-{identity}"
-    found = MySQLDistribution(
-        version=version, origin=mysqld, mysqld=(mysqld,), options=(), client_argv=(client,)
-    )
+    found = MySQLDistribution(version=version, origin=mysqld, mysqld=(mysqld,), options=(), client_argv=(client,))
     if (entry / "template").is_dir():
         return msgspec.structs.replace(found, template=str(entry / "template"))
     if not _has_plugins(mysqld):
@@ -203,20 +195,14 @@ def _fetch(cache: Path, progress: Progress) -> MySQLDistribution:
             if packages:
                 return _install(cache, source, apt, packages, progress)
             failures.append(HostError(f"{source.name} has no MySQL server", hint="install MySQL by hand"))
-    raise HostError(
-        f"no MySQL server is on PATH, and none can be fetched: {failures[-1]}", hint=failures[-1].hint
-    )
+    raise HostError(f"no MySQL server is on PATH, and none can be fetched: {failures[-1]}", hint=failures[-1].hint)
 
 
 def _choose_packages(apt: PrivateApt) -> list[Package]:
     for with_closure, files_only in _PACKAGE_SETS:
         closure = [package for package in apt.resolve(with_closure) if not _UNWANTED.match(package.name)]
         if closure:
-            extra = (
-                [package for package in apt.resolve(files_only) if package.name in files_only]
-                if files_only
-                else []
-            )
+            extra = [package for package in apt.resolve(files_only) if package.name in files_only] if files_only else []
             return closure + extra
     return []
 
@@ -246,9 +232,7 @@ def _describe(root: Path, *, origin: str, installed_at: Path | None = None) -> M
 
     It runs behind its own loader and libraries: those of the machine may be older, or another C library's."""
     final = installed_at or root
-    libraries = [
-        path for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*") for path in root.glob(pattern)
-    ]
+    libraries = [path for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*") for path in root.glob(pattern)]
     loader = next((found for path in libraries for found in path.glob("ld-linux*.so.*")), None)
     if loader is None:
         raise HostError(f"{origin} has no loader of its own: it cannot run here")
@@ -281,9 +265,7 @@ def _initialize_with_mysqld(distribution: MySQLDistribution, datadir: Path) -> N
         *distribution.mysqld_argv(),
         "--initialize-insecure",
         f"--datadir={datadir}",
-        "--innodb-redo-log-capacity=8M"
-        if distribution.version >= (8, 0, 30)
-        else "--innodb-log-file-size=4M",
+        "--innodb-redo-log-capacity=8M" if distribution.version >= (8, 0, 30) else "--innodb-log-file-size=4M",
     ]
     try:
         result = subprocess.run(
@@ -292,9 +274,7 @@ def _initialize_with_mysqld(distribution: MySQLDistribution, datadir: Path) -> N
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"mysqld cannot initialise {datadir}: {error}") from error
     if result.returncode != 0:
-        lines = [
-            line for line in result.stderr.splitlines() if "[ERROR]" in line
-        ] or result.stderr.splitlines()
+        lines = [line for line in result.stderr.splitlines() if "[ERROR]" in line] or result.stderr.splitlines()
         raise HostError(f"mysqld cannot initialise {datadir}: {lines[0] if lines else 'no output'}")
     # without it every copy of this directory would be a server with the same server_uuid
     (datadir / "auto.cnf").unlink(missing_ok=True)
