@@ -13,6 +13,16 @@ from typing import Any
 
 import msgspec
 
+from raftctl.errors import RaftctlError
+
+
+class NotLeader(RaftctlError):
+    """Only the leader can do this. `leader_hint` is the node to ask instead, or "" when nobody is known."""
+
+    def __init__(self, leader_hint: str = "") -> None:
+        super().__init__(f"not the leader (ask {leader_hint})" if leader_hint else "not the leader")
+        self.leader_hint = leader_hint
+
 
 class Role(enum.StrEnum):
     """Raft roles. Never used for MySQL, whose roles are primary and replica."""
@@ -107,19 +117,33 @@ class TimeoutNow(Message, frozen=True, array_like=True, tag=7):
     """Leadership transfer (thesis 3.10): start an election at once."""
 
 
-AnyMessage = (
-    PreVote | PreVoteReply | RequestVote | RequestVoteReply | AppendEntries | AppendEntriesReply | TimeoutNow
-)
+AnyMessage = PreVote | PreVoteReply | RequestVote | RequestVoteReply | AppendEntries | AppendEntriesReply | TimeoutNow
 
 
 # --- output ---------------------------------------------------------------------------------------
 
 
-class Event(msgspec.Struct, frozen=True):
-    """Something that happened and a person may want to know; the shell logs it. `kind` is stable, e.g.
-    "became-leader", "stepped-down", "vote-refused", "log-truncated"; `detail` holds plain values."""
+class EventKind(enum.StrEnum):
+    """Stable names of what the core reports; the shell logs them."""
 
-    kind: str
+    PRE_VOTE_STARTED = "pre-vote-started"
+    PRE_VOTE_REFUSED = "pre-vote-refused"  # by this node
+    ELECTION_STARTED = "election-started"
+    VOTE_GRANTED = "vote-granted"
+    VOTE_REFUSED = "vote-refused"  # by this node
+    BECAME_LEADER = "became-leader"
+    STEPPED_DOWN = "stepped-down"  # a leader that is one no more; `reason` says why
+    FOLLOWING = "following"  # a leader became known
+    LOG_TRUNCATED = "log-truncated"
+    TRANSFER_STARTED = "transfer-started"
+    TRANSFER_ABORTED = "transfer-aborted"
+    MESSAGE_IGNORED = "message-ignored"  # `reason`: stale-term, unknown-sender, wrong-recipient, ...
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened and a person may want to know. `detail` holds plain values."""
+
+    kind: EventKind
     detail: dict[str, Any]
 
 
@@ -139,7 +163,8 @@ class Ready(msgspec.Struct, frozen=True):
     2. make `hard_state` (if not None) and `entries` durable in one write and one fsync. `entries[0].index` may be at
        or below the end of the log on disk: everything from that index on is replaced;
     3. only then call `Raft.persisted(ticket)`; the core then releases the messages that depended on this write
-       (votes, acknowledgements) in a following Ready. Tickets must be reported in order; 0 means nothing to write;
+       (votes, acknowledgements) in a following Ready. Tickets must be reported in order, and one report covers
+       every earlier ticket (several Readys may share one fsync); 0 means nothing to write;
     4. apply `committed` in order. They are already durable on this node.
     """
 
@@ -152,9 +177,7 @@ class Ready(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(
-            self.ticket or self.messages or self.committed or self.reads or self.events
-        )
+        return bool(self.ticket or self.messages or self.committed or self.reads or self.events)
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -174,13 +197,13 @@ class Config(msgspec.Struct, frozen=True):
 #   Raft(config, hard_state, entries, rng, now)   entries: the durable log; rng: random.Random; now: monotonic seconds
 #   step(message, now)            feed a message from a peer (already authenticated and decoded)
 #   tick(now)                     time passed; call at `deadline` or later
-#   deadline -> float             when tick() must be called next
+#   deadline -> float             when tick() must be called next (math.inf: a node without a vote waits for messages)
 #   propose(data, now) -> int     index of the appended entry; raises NotLeader(leader_hint)
 #   read_index(request_id, now)   leader only (raises NotLeader); answered by a ReadResult in a later Ready
 #   peer_lost(peer, now)          the transport's connection to `peer` died
-#   transfer(to, now)             leadership transfer; raises NotLeader
+#   transfer(to, now)             leadership transfer; raises NotLeader, ValueError (`to` is not another voter)
 #   persisted(ticket, now)        the write of that Ready is durable
 #   ready() -> Ready              drain outputs; falsy when there is nothing to do
 #   term, role, leader ("" unknown), commit_index, last_index, applied_index, voters -> plain attributes/properties
 #   quorum_contact(now) -> float  leader only: the latest time t such that a majority (self included) answered a
-#                                 heartbeat that was *sent* at or after t: the base of leases
+#                                 heartbeat that was *sent* at or after t: the base of leases (-inf: none yet)
