@@ -1,0 +1,1 @@
+"""The command line: one command a file, thin; everything on the terminal goes through `render`."""
