@@ -1,0 +1,195 @@
+"""Unplanned change of primary: is the primary lost, can a failover succeed, and whom to promote (rules R3, R4, R7)."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import msgspec
+
+from raftctl.cluster.commands import BeginFailover, Cause, Promote, Proof
+from raftctl.cluster.facts import MemberReport, MySQLState
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.state import ClusterState, Phase
+from raftctl.planner.refusal import Reason, Refusal
+from raftctl.planner.view import ClusterView
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    cause: Cause
+    why: str
+
+
+def diagnose(state: ClusterState, view: ClusterView, member: str) -> Diagnosis | None:
+    """Why the primary (or the one that is being relieved) counts as lost; None when it does not."""
+    report = view.report(state, member)
+    if report is None:
+        if view.silent(state, member):
+            deadline = state.settings.silence_deadline
+            return Diagnosis(Cause.HOST_SILENT, f"no word from {member}'s controller for {deadline:g} s")
+        return None
+    if report.mysql is None:
+        return None
+    if report.mysql.state is MySQLState.DOWN:
+        return Diagnosis(Cause.MYSQLD_DEAD, f"mysqld of {member} is down: {report.mysql.error or 'process ended'}")
+    if report.mysql.state is MySQLState.UNRESPONSIVE:
+        return Diagnosis(Cause.MYSQLD_UNRESPONSIVE, f"mysqld of {member} does not answer")
+    return None
+
+
+def consider_failover(state: ClusterState, view: ClusterView) -> BeginFailover | Refusal | None:
+    """Begin a failover when the primary is lost and its replicas can take over; None when all is well."""
+    diagnosis = diagnose(state, view, state.primary)
+    if diagnosis is None:
+        return None
+    if state.paused is not None:
+        return Refusal(Reason.PAUSED, f"{diagnosis.why}; automatic failover is paused: {state.paused.reason}")
+    if not state.settings.failover_automatic:
+        return Refusal(Reason.AUTOMATIC_OFF, f"{diagnosis.why}; failover.automatic is false: run `raftctl failover`")
+    return infeasible(state, view) or BeginFailover(based_on=state.version, cause=diagnosis.cause, why=diagnosis.why)
+
+
+def infeasible(state: ClusterState, view: ClusterView) -> Refusal | None:
+    """Why a failover begun now could not end: fencing replicas for nothing only keeps writes away longer."""
+    up = [r for m in state.sync_set if m != state.primary and (r := view.up(state, m))]
+    needed = _needed_reporters(state)
+    if not up or len(up) < needed:
+        text = (
+            f"{len(up)} replicas of the sync set answer and {max(needed, 1)} are needed to prove what was acknowledged"
+        )
+        return Refusal(Reason.TOO_FEW_REPLICAS, text)
+    if not any(state.floor <= _on_disk(report) for report in up):
+        return Refusal(Reason.BELOW_FLOOR, "no reachable replica holds all that the primary had when it was promoted")
+    return None
+
+
+def _needed_reporters(state: ClusterState) -> int:
+    if state.required_acks == 0:
+        return len(state.data_members) // 2 + 1
+    return state.fence_quorum()
+
+
+def _on_disk(report: MemberReport) -> GTIDSet:
+    observation = report.mysql.observation if report.mysql else None
+    return observation.holds if observation else GTIDSet()
+
+
+# --- choosing the promotion target ------------------------------------------------------------------
+
+
+def choose(state: ClusterState, view: ClusterView) -> Promote | list[Refusal]:
+    """The promotion that the fence reports of this epoch justify, or why none is justified yet.
+
+    Only reports that carry this epoch's promise count. A report may be older than the silence deadline: the promise
+    stands until a Promote is applied, and a set that was on disk stays on disk.
+    """
+    assert state.phase is Phase.FAILOVER
+    fenced = {
+        m: view.members[m].report
+        for m in state.sync_set
+        if m in view.members and view.members[m].report.fenced_epoch == state.epoch
+    }
+    proof, pool = _proof(state, view, fenced)
+    if proof is None:
+        return _unfenced(state, view, fenced)
+    required = reduce(GTIDSet.__or__, (r.holds - errant(r) for r in pool.values()), GTIDSet())
+    refusals = [_ineligible(state, view, m, report, required) for m, report in pool.items()]
+    eligible = [m for m, refusal in zip(pool, refusals, strict=True) if refusal is None]
+    if not eligible:
+        return [r for r in refusals if r]
+    target = min(eligible, key=lambda m: _preference(state, m))
+    return promotion(state, target=target, pool=pool, proof=proof)
+
+
+def promotion(state: ClusterState, *, target: str, pool: dict[str, MemberReport], proof: Proof) -> Promote:
+    """Promote `target`; S becomes the reporters that have nothing the target lacks, everybody else is locked out.
+
+    Nobody's acknowledgement is lost by that: all that was acknowledged is in the target's set, the next floor.
+    """
+    certificate = pool[target].holds
+    sync_set = tuple(m for m, report in pool.items() if report.holds <= certificate)
+    return Promote(
+        based_on=state.version,
+        target=target,
+        certificate=certificate,
+        sync_set=sync_set,
+        locked=tuple(m for m in state.data_members if m not in sync_set),
+        proof=proof,
+        reporters=tuple(pool),
+        why=f"holds everything that {', '.join(pool)} hold",
+    )
+
+
+def _proof(
+    state: ClusterState, view: ClusterView, fenced: dict[str, MemberReport]
+) -> tuple[Proof | None, dict[str, MemberReport]]:
+    """Rule R3: which proof the reports give, and whose reports it rests on.
+
+    With enough fenced replicas the previous primary's own set is left out: what only it has was never acknowledged.
+    """
+    replicas = {m: r for m, r in fenced.items() if m != state.previous_primary}
+    if state.required_acks > 0 and len(replicas) >= max(state.fence_quorum(), 1):
+        return Proof.REPLICAS_FENCED, replicas
+    if state.previous_primary in fenced:
+        return Proof.PRIMARY_FENCED, fenced
+    if state.required_acks == 0 and len(fenced) >= _needed_reporters(state) and lease_is_over(state, view):
+        return Proof.ASYNC_MAJORITY, fenced
+    return None, {}
+
+
+def lease_is_over(state: ClusterState, view: ClusterView) -> bool:
+    """Whether no lease of the previous primary can be valid any more (needed only without acknowledgements).
+
+    No leader grants once it applied BeginFailover. An older leader may have granted until its contact with a majority
+    was an election timeout old, hence the addition; a quarter more covers clocks that run at different speeds.
+    """
+    settings = state.settings
+    down = view.report(state, state.previous_primary)
+    if down and down.mysql and down.mysql.state is MySQLState.DOWN:
+        return True
+    return view.version_seconds >= 1.25 * (settings.lease_ttl + settings.election_timeout)
+
+
+def errant(report: MemberReport) -> GTIDSet:
+    return report.mysql.errant if report.mysql else GTIDSet()
+
+
+def _ineligible(
+    state: ClusterState, view: ClusterView, member: str, report: MemberReport, required: GTIDSet
+) -> Refusal | None:
+    """Why this reporter cannot be promoted (rule R4); None when it can."""
+    if errant(report):
+        return Refusal(Reason.ERRANT_TRANSACTIONS, f"{member} has errant transactions {errant(report)}", member)
+    if not state.floor <= report.holds:
+        return Refusal(
+            Reason.BELOW_FLOOR, f"{member} lacks {(state.floor - report.holds).count()} transactions", member
+        )
+    missing = required - report.holds
+    if missing:
+        return Refusal(Reason.MISSING_TRANSACTIONS, f"{member} lacks {missing.count()} transactions", member)
+    if view.up(state, member) is None:
+        return Refusal(Reason.NOT_REPORTING, f"{member} does not answer any more", member)
+    return None
+
+
+def _preference(state: ClusterState, member: str) -> tuple[bool, bool, int, str]:
+    """Ties only: the person's wish, then a member that did not just fail, then priority, then name."""
+    return (
+        member != state.target,
+        member == state.previous_primary,
+        -state.members[member].priority,
+        member,
+    )
+
+
+def _unfenced(state: ClusterState, view: ClusterView, fenced: dict[str, MemberReport]) -> list[Refusal]:
+    refusals = [Refusal(Reason.TOO_FEW_FENCED, f"{len(fenced)} members report fenced for epoch {state.epoch}")]
+    for m in state.sync_set:
+        if m in fenced:
+            continue
+        if view.report(state, m) is None:
+            refusals.append(Refusal(Reason.NOT_REPORTING, f"{m} does not report", m))
+        elif view.up(state, m) is None:
+            refusals.append(Refusal(Reason.MYSQLD_DOWN, f"mysqld of {m} is down", m))
+        else:
+            refusals.append(Refusal(Reason.NOT_FENCED, f"{m} is not fenced yet", m))
+    return refusals

@@ -1,0 +1,54 @@
+"""The leader's decision: the one log command that is justified now, or why there is none."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftctl.cluster.commands import CompletePromotion, Decision
+from raftctl.cluster.facts import MySQLState
+from raftctl.cluster.state import ClusterState, Phase
+from raftctl.planner.failover import choose, consider_failover
+from raftctl.planner.refusal import Refusal
+from raftctl.planner.switchover import advance_switchover
+from raftctl.planner.sync_set import maintain
+from raftctl.planner.view import ClusterView
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """`command` is to be proposed now; `refusals` say what is waited for or why something is not done."""
+
+    command: Decision | None = None
+    refusals: tuple[Refusal, ...] = ()
+
+
+def decide(state: ClusterState, view: ClusterView) -> Verdict:
+    """Pure: same state and view, same verdict. Called by the leader alone, on a state it knows to be current."""
+    match state.phase:
+        case Phase.UNINITIALIZED:
+            return Verdict()
+        case Phase.FAILOVER:
+            return _verdict(choose(state, view))
+        case Phase.SWITCHOVER:
+            return _verdict(advance_switchover(state, view))
+        case Phase.PROMOTING | Phase.STEADY:
+            return _reign(state, view)
+
+
+def _reign(state: ClusterState, view: ClusterView) -> Verdict:
+    failover = consider_failover(state, view)
+    if isinstance(failover, Refusal):
+        return Verdict(refusals=(failover,))
+    if failover is not None:
+        return Verdict(failover)
+    if state.phase is Phase.PROMOTING and _is_writable(state, view):
+        return Verdict(CompletePromotion(based_on=state.version))
+    return Verdict(maintain(state, view))
+
+
+def _is_writable(state: ClusterState, view: ClusterView) -> bool:
+    report = view.report(state, state.primary)
+    return bool(report and report.epoch == state.epoch and report.mysql and report.mysql.state is MySQLState.PRIMARY)
+
+
+def _verdict(result: Decision | list[Refusal]) -> Verdict:
+    return Verdict(refusals=tuple(result)) if isinstance(result, list) else Verdict(result)

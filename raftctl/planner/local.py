@@ -1,0 +1,313 @@
+"""What a controller does with its own mysqld: `decide_local` names the actions that are justified now, in order.
+
+Actions that *close* (stop receiving, become read-only, fence) follow from the applied state at once. Actions that
+*open* (become writable, start receiving, acknowledge) wait until the state is *confirmed*: applied at least up to a
+commit index that a leader with a majority named after this process started. A controller that was away may otherwise
+act on a state of long ago and break the promise it gave in a fence report (rule R3).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftctl.cluster.facts import MySQLState
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.observation import Channel, MySQLObservation, ReceiverState
+from raftctl.cluster.state import ClusterState, Phase
+
+# The source's binary logs no longer hold what this replica needs (ER_SOURCE_FATAL_ERROR_READING_BINLOG and kin).
+PURGED_ERRORS = frozenset({1236, 13114, 13117})
+
+
+# --- actions: data; the reconciler carries them out -------------------------------------------------
+
+
+class Action(msgspec.Struct, frozen=True, tag_field="action"):
+    """One step on the own mysqld. Opening actions are carried out only while the state is still the one decided on."""
+
+
+class StopReceiver(Action, frozen=True):
+    """Stop receiving and prove it; then report what is on disk."""
+
+
+class StartReceiver(Action, frozen=True):
+    pass
+
+
+class StartApplier(Action, frozen=True):
+    pass
+
+
+class WaitApplied(Action, frozen=True):
+    """Give the applier a moment; decided again until everything received is applied."""
+
+
+class ForgetSource(Action, frozen=True):
+    """Remove the replication channel; everything received is applied."""
+
+
+class AskPrimary(Action, frozen=True):
+    """Read the primary's executed set, to learn what this member has and the primary lacks."""
+
+    primary: str
+
+
+class PointTo(Action, frozen=True):
+    primary: str
+
+
+class SetAcknowledging(Action, frozen=True):
+    on: bool
+
+
+class BecomeSource(Action, frozen=True):
+    """Wait for `acks` acknowledgements from now on."""
+
+    acks: int
+
+
+class SourceOff(Action, frozen=True):
+    pass
+
+
+class LockAccounts(Action, frozen=True):
+    """Lock exactly these members' replication accounts here and end their connections (rule R6)."""
+
+    members: tuple[str, ...]
+
+
+class Open(Action, frozen=True):
+    """Become writable."""
+
+
+class GoOnline(Action, frozen=True):
+    """Let clients in again (offline_mode off)."""
+
+
+class StopWriting(Action, frozen=True):
+    """Planned: become read-only once the running commits have their acknowledgements; nobody is thrown out."""
+
+
+class Fence(Action, frozen=True):
+    """Unplanned: the fencing ladder (rule R8)."""
+
+    why: str
+
+
+class Rebuild(Action, frozen=True):
+    """Replace this member's data by a CLONE of the donor's."""
+
+    donor: str
+    why: str
+
+
+OPENING = (StartReceiver, PointTo, SetAcknowledging, Open, GoOnline, Rebuild)
+
+
+class LocalContext(msgspec.Struct, frozen=True):
+    """What the controller knows besides state and observation.
+
+    `confirmed`: see the module's docstring. `lease_valid`: this member may be writable now. `stopped_epoch`: the epoch
+    for which StopReceiver was proven. `locked`: which accounts were verifiably locked since mysqld started, None when
+    unknown. `primary_executed`: the primary's executed set, read in this epoch after everything received here was
+    applied.
+    """
+
+    confirmed: bool
+    lease_valid: bool
+    stopped_epoch: int = 0
+    locked: tuple[str, ...] | None = None
+    primary_executed: GTIDSet | None = None
+
+
+class LocalPlan(msgspec.Struct, frozen=True):
+    """`note` tells a person what is being done or waited for; `errant` is what the primary lacks."""
+
+    actions: tuple[Action, ...] = ()
+    note: str = ""
+    errant: GTIDSet = GTIDSet()
+
+
+def decide_local(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+    """The actions for member `me`, whose mysqld answers and was just observed."""
+    if state.phase is Phase.UNINITIALIZED:
+        return LocalPlan(note="not bootstrapped")
+    if state.primary == me:
+        return _reign(state, seen, context)
+    if not state.primary:
+        return _relieve(seen, state) if state.previous_primary == me else _stand_by(state, seen, context)
+    return _follow(state, me, seen, context)
+
+
+# --- the primary ------------------------------------------------------------------------------------
+
+
+def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+    if not context.confirmed or not context.lease_valid:
+        return LocalPlan(note="waits for a lease")
+    if not state.floor <= seen.holds:
+        return LocalPlan(note=f"lacks {(state.floor - seen.holds).count()} transactions that it must have")
+    closing = _end_replication(seen)
+    if closing and not seen.writable:
+        return closing
+    return LocalPlan(_opening(state, seen, context) + _tidy(seen))
+
+
+def _end_replication(seen: MySQLObservation) -> LocalPlan | None:
+    """Everything received is applied before the first write of one's own (rule R4)."""
+    channel = seen.channel
+    if channel is None:
+        return None
+    if channel.receiver is not ReceiverState.OFF:
+        return LocalPlan((StopReceiver(),), note="stops receiving")
+    if not seen.gtid_received <= seen.gtid_executed:
+        start: tuple[Action, ...] = () if channel.applier_running else (StartApplier(),)
+        count = (seen.gtid_received - seen.gtid_executed).count()
+        return LocalPlan((*start, WaitApplied()), note=f"applies {count} received transactions")
+    return None
+
+
+def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> tuple[Action, ...]:
+    """The order matters: acknowledgements are waited for and leavers locked out before the first write is let in."""
+    actions: list[Action] = []
+    if seen.semi_sync.replica_enabled:
+        actions.append(SetAcknowledging(on=False))
+    semi_sync = seen.semi_sync
+    waits = semi_sync.required_acks if semi_sync.source_enabled else 0
+    if waits != state.required_acks:
+        actions.append(BecomeSource(state.required_acks))
+    if context.locked != state.locked:
+        actions.append(LockAccounts(state.locked))
+    if seen.offline_mode:
+        actions.append(GoOnline())
+    if seen.read_only or seen.super_read_only:
+        actions.append(Open())
+    return tuple(actions)
+
+
+def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:
+    """An old channel is removed after the first write, not before it: it takes longer than everything else."""
+    return (ForgetSource(),) if seen.channel is not None and seen.writable else ()
+
+
+# --- a change of primary ----------------------------------------------------------------------------
+
+
+def _relieve(seen: MySQLObservation, state: ClusterState) -> LocalPlan:
+    """The previous primary: stop writing and say what it has."""
+    if is_quiet(seen):
+        return LocalPlan(note=f"fenced for epoch {state.epoch}")
+    if state.phase is Phase.SWITCHOVER:
+        return LocalPlan((StopWriting(),), note="finishes its writes")
+    return LocalPlan((Fence(f"epoch {state.epoch} begins"),), note="is being fenced")
+
+
+def is_quiet(seen: MySQLObservation) -> bool:
+    """Read-only with nothing in flight: what it has executed is all that it will ever have executed."""
+    return seen.super_read_only and seen.semi_sync.wait_sessions == 0 and not seen.gtid_owned
+
+
+def _stand_by(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+    """A replica: in a failover it keeps the promise of rule R3; in a switchover it goes on receiving."""
+    if seen.writable:
+        return LocalPlan((Fence("writable without being the primary"),), note="is being fenced")
+    if state.phase is Phase.SWITCHOVER:
+        return LocalPlan(note=f"waits for {state.target} to take over")
+    actions: tuple[Action, ...] = ()
+    receiving = seen.channel is not None and seen.channel.receiver is not ReceiverState.OFF
+    if receiving or context.stopped_epoch != state.epoch:
+        actions += (StopReceiver(),)
+    if _can_apply(seen.channel):
+        actions += (StartApplier(),)
+    return LocalPlan(actions, note=f"fenced for epoch {state.epoch}")
+
+
+def _can_apply(channel: Channel | None) -> bool:
+    return channel is not None and not channel.applier_running and channel.applier_error_code == 0
+
+
+# --- a replica --------------------------------------------------------------------------------------
+
+
+def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+    if seen.writable or seen.semi_sync.wait_sessions:
+        return LocalPlan((Fence(f"{state.primary} is the primary"),), note="is being fenced")
+    if not seen.super_read_only:
+        return LocalPlan((Fence(f"{state.primary} is the primary"),), note="becomes read-only")
+    if seen.semi_sync.source_enabled:
+        return LocalPlan((SourceOff(),), note="stops waiting for acknowledgements")
+    if not context.confirmed:
+        return LocalPlan(note="waits for the controllers' quorum")
+    acknowledging = me in state.sync_set
+    if seen.semi_sync.replica_enabled != acknowledging:
+        return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
+    if not _points_to(state, seen.channel):
+        return _repoint(state, me, seen, context)
+    return _receive(state, me, seen)
+
+
+def _points_to(state: ClusterState, channel: Channel | None) -> bool:
+    if channel is None:
+        return False
+    return f"{channel.source_host}:{channel.source_port}" == state.members[state.primary].mysql
+
+
+def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+    """Apply what was received, compare with the primary, only then change the source (rule R5)."""
+    channel, primary = seen.channel, state.primary
+    if channel is not None and channel.receiver is not ReceiverState.OFF:
+        return LocalPlan((StopReceiver(),), note=f"leaves {channel.source_host}:{channel.source_port}")
+    if not seen.gtid_received <= seen.gtid_executed:
+        start: tuple[Action, ...] = (StartApplier(),) if _can_apply(channel) else ()
+        return LocalPlan((*start, WaitApplied()), note="applies what it received before it changes its source")
+    if context.primary_executed is None:
+        return LocalPlan((AskPrimary(primary),), note=f"compares itself with {primary}")
+    # A primary that is still promoting may not have applied yet all that it holds: the floor says what that was.
+    tail = seen.gtid_executed - (context.primary_executed | state.floor)
+    if tail:
+        return _diverged(state, me, tail)
+    if me in state.locked:
+        return LocalPlan(note=f"waits to be admitted by {primary}")
+    return LocalPlan((PointTo(primary), StartReceiver(), StartApplier()), note=f"follows {primary}")
+
+
+def _diverged(state: ClusterState, me: str, tail: GTIDSet) -> LocalPlan:
+    """It executed what the primary never had: nobody acknowledged that, or the primary would have it (rule R3)."""
+    why = f"{tail.count()} transactions that {state.primary} lacks: {tail}"
+    if me in state.sync_set:
+        return LocalPlan(note=f"has {why}", errant=tail)  # leaves S before its data goes (rule R6)
+    return LocalPlan((Rebuild(state.primary, why),), note=f"is rebuilt: has {why}", errant=tail)
+
+
+def _receive(state: ClusterState, me: str, seen: MySQLObservation) -> LocalPlan:
+    channel = seen.channel
+    assert channel is not None
+    actions: list[Action] = []
+    if channel.receiver is ReceiverState.OFF:
+        if channel.receiver_error_code in PURGED_ERRORS and me not in state.sync_set:
+            why = f"{state.primary} has purged what {me} needs"
+            return LocalPlan((Rebuild(state.primary, why),), note=f"is rebuilt: {why}")
+        if me in state.locked:
+            return LocalPlan(note=f"waits to be admitted by {state.primary}")
+        actions.append(StartReceiver())
+    if _can_apply(channel):
+        actions.append(StartApplier())
+    if seen.offline_mode:
+        actions.append(GoOnline())
+    return LocalPlan(tuple(actions), note=channel.receiver_error or channel.applier_error)
+
+
+# --- the word for it --------------------------------------------------------------------------------
+
+
+def describe(state: ClusterState, me: str, seen: MySQLObservation) -> MySQLState:
+    """What this mysqld is, in one word, from what was seen."""
+    if state.primary == me:
+        return MySQLState.PRIMARY if seen.writable else MySQLState.JOINING
+    if not state.primary or seen.offline_mode:
+        replicating = state.phase is Phase.SWITCHOVER and state.previous_primary != me
+        return MySQLState.REPLICA if replicating else MySQLState.FENCED
+    following = _points_to(state, seen.channel) and seen.channel is not None
+    if following and seen.channel and seen.channel.receiver is ReceiverState.ON and seen.channel.applier_running:
+        return MySQLState.REPLICA
+    return MySQLState.JOINING

@@ -1,0 +1,42 @@
+"""Why something is not done. Every refusal has a value that status, history and the CLI show (rule R12)."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Reason(enum.StrEnum):
+    NOT_INITIALIZED = "not-initialized"
+    CHANGE_UNDER_WAY = "change-under-way"
+    UNKNOWN_MEMBER = "unknown-member"
+    NOT_A_DATA_MEMBER = "not-a-data-member"
+    ALREADY_PRIMARY = "already-primary"
+    NOT_IN_SYNC_SET = "not-in-sync-set"
+    LOCKED_OUT = "locked-out"
+    NOT_REPORTING = "not-reporting"
+    MYSQLD_DOWN = "mysqld-down"
+    NOT_REPLICATING = "not-replicating"
+    APPLIER_STOPPED = "applier-stopped"
+    LAGGING = "lagging"
+    ERRANT_TRANSACTIONS = "errant-transactions"
+    BELOW_FLOOR = "below-floor"
+    MISSING_TRANSACTIONS = "missing-transactions"
+    NOT_FENCED = "not-fenced"
+    TOO_FEW_FENCED = "too-few-fenced"
+    TOO_FEW_REPLICAS = "too-few-replicas"
+    LEASE_NOT_EXPIRED = "lease-not-expired"
+    PRIMARY_UNHEALTHY = "primary-unhealthy"
+    PRIMARY_HEALTHY = "primary-healthy"
+    PAUSED = "paused"
+    AUTOMATIC_OFF = "automatic-off"
+    NO_TARGET = "no-target"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """`member` is "" when it concerns the cluster; `text` is for people."""
+
+    reason: Reason
+    text: str
+    member: str = ""

@@ -1,0 +1,42 @@
+"""What the leader knows when it decides: who reported what, and how long ago."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftctl.cluster.facts import MemberReport, MySQLState
+from raftctl.cluster.state import ClusterState
+
+UP_STATES = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA, MySQLState.JOINING, MySQLState.FENCED})
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The last report of a member. Ages are seconds on the leader's monotonic clock: `age` of the report,
+    `receiving_age` of the last report that showed its receiver connected to the primary of the time."""
+
+    report: MemberReport
+    age: float
+    receiving_age: float = float("inf")
+
+
+class ClusterView(msgspec.Struct, frozen=True):
+    """`listening_seconds`: for how long this controller has been hearing reports without a gap of its own;
+    `version_seconds`: for how long the state has been at its version, as far as it saw. Both bound what silence is."""
+
+    members: dict[str, Seen]
+    listening_seconds: float
+    version_seconds: float
+
+    def report(self, state: ClusterState, member: str) -> MemberReport | None:
+        """The member's report unless it is older than the silence deadline."""
+        seen = self.members.get(member)
+        return seen.report if seen and seen.age < state.settings.silence_deadline else None
+
+    def up(self, state: ClusterState, member: str) -> MemberReport | None:
+        """The member's fresh report if its mysqld answers."""
+        report = self.report(state, member)
+        return report if report and report.mysql and report.mysql.state in UP_STATES else None
+
+    def silent(self, state: ClusterState, member: str) -> bool:
+        """Whether the member has been silent for the whole deadline, and this controller there to notice."""
+        return self.report(state, member) is None and self.listening_seconds >= state.settings.silence_deadline
