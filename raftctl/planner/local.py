@@ -88,6 +88,10 @@ class StopWriting(Action, frozen=True):
     """Planned: become read-only once the running commits have their acknowledgements; nobody is thrown out."""
 
 
+class ProveQuiet(Action, frozen=True):
+    """Prove that no commit is in flight any more: `super_read_only` reads ON already while it still waits for some."""
+
+
 class Fence(Action, frozen=True):
     """Unplanned: the fencing ladder (rule R8)."""
 
@@ -108,7 +112,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     """What the controller knows besides state and observation.
 
     `confirmed`: see the module's docstring. `lease_valid`: this member may be writable now. `stopped_epoch`: the epoch
-    for which StopReceiver was proven. `locked`: which accounts were verifiably locked since mysqld started, None when
+    for which StopReceiver (a replica) or ProveQuiet (the previous primary) succeeded. `locked`: which accounts were verifiably locked since mysqld started, None when
     unknown. `primary_executed`: the primary's executed set, read in this epoch after everything received here was
     applied.
     """
@@ -135,7 +139,8 @@ def decide_local(state: ClusterState, me: str, seen: MySQLObservation, context: 
     if state.primary == me:
         return _reign(state, seen, context)
     if not state.primary:
-        return _relieve(seen, state) if state.previous_primary == me else _stand_by(state, seen, context)
+        relieved = state.previous_primary == me
+        return _relieve(state, seen, context) if relieved else _stand_by(state, seen, context)
     return _follow(state, me, seen, context)
 
 
@@ -193,18 +198,33 @@ def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:
 # --- a change of primary ----------------------------------------------------------------------------
 
 
-def _relieve(seen: MySQLObservation, state: ClusterState) -> LocalPlan:
+def _relieve(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
     """The previous primary: stop writing and say what it has."""
     if is_quiet(seen):
-        return LocalPlan(note=f"fenced for epoch {state.epoch}")
+        prove = () if context.stopped_epoch == state.epoch else (ProveQuiet(),)
+        return LocalPlan(prove, note=f"fenced for epoch {state.epoch}")
     if state.phase is Phase.SWITCHOVER:
         return LocalPlan((StopWriting(),), note="finishes its writes")
     return LocalPlan((Fence(f"epoch {state.epoch} begins"),), note="is being fenced")
 
 
 def is_quiet(seen: MySQLObservation) -> bool:
-    """Read-only with nothing in flight: what it has executed is all that it will ever have executed."""
+    """Read-only, and no commit waits: together with ProveQuiet, what it has executed is all that it ever will have."""
     return seen.super_read_only and seen.semi_sync.wait_sessions == 0 and not seen.gtid_owned
+
+
+def promised_epoch(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> int:
+    """The epoch for which this member may report itself fenced (`MemberReport.fenced_epoch`), 0 for none.
+
+    `seen` must have been observed after the proof that `context.stopped_epoch` stands for."""
+    if state.primary or context.stopped_epoch != state.epoch:
+        return 0
+    if state.previous_primary == me:
+        return state.epoch if is_quiet(seen) else 0
+    if state.phase is not Phase.FAILOVER:
+        return 0
+    receiving = seen.channel is not None and seen.channel.receiver is not ReceiverState.OFF
+    return 0 if receiving or seen.writable else state.epoch
 
 
 def _stand_by(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
