@@ -1,0 +1,105 @@
+"""One sandbox host: a directory, a supervisor in it, and the supervisor's units. Power on, power off, freeze, thaw."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import raftctl.sandbox.supervisor
+from raftctl.errors import HostError
+from raftctl.hosts.services import SupervisorServices
+from raftctl.sandbox.processes import freeze_host, kill_host, mark, pids_of, thaw_host
+
+_POLL_S = 0.01
+SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), less the final zero byte
+
+
+class SandboxHost:
+    """`directory` holds everything of the host; `namespace` is the network namespace it runs in, "" for none."""
+
+    def __init__(self, directory: Path, *, namespace: str = "") -> None:
+        self.directory = directory.resolve()
+        self.name = directory.name
+        self.socket = self.directory / "run" / "supervisor.sock"
+        self.services = SupervisorServices(self.socket)
+        self._namespace = namespace
+        self._config = self.directory / "supervisor.json"
+        self._log = self.directory / "log" / "supervisor.log"
+
+    def configure(self, units: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write what the supervisor runs: see `raftctl.sandbox.supervisor.Unit`. Read at the next `power_on`."""
+        for path in (self.socket.parent, self._log.parent):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with_logs = {name: {"log": str(self.log_of(name))} | dict(spec) for name, spec in units.items()}
+        lock = self.socket.with_name("supervisor.lock")
+        self._config.write_text(
+            json.dumps({"socket": str(self.socket), "lock": str(lock), "units": with_logs}, indent=1)
+        )
+
+    def log_of(self, unit: str) -> Path:
+        """Where standard output and error of a unit go."""
+        return self._log.with_name(f"{unit}.log")
+
+    def is_on(self) -> bool:
+        """Whether the supervisor accepts connections (it does while it is frozen, too)."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(str(self.socket))
+            except OSError:
+                return False
+            return True
+
+    def power_on(self, *, timeout: float) -> None:
+        """Start the supervisor, which starts the units. Left-overs of an earlier life are killed first.
+
+        Raises:
+            HostError: the supervisor does not come up within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        kill_host(self.directory, timeout=timeout)
+        enter = ["nsenter", f"--net=/run/netns/{self._namespace}"] if self._namespace else []
+        # isolated and without site-packages: it needs the standard library only, and stays small
+        python = [sys.executable, "-I", "-S", raftctl.sandbox.supervisor.__file__, str(self._config)]
+        with self._log.open("ab") as log:
+            # setsid forks, so that the supervisor is no child of this process and outlives it
+            subprocess.run(
+                ["setsid", "--fork", *enter, *python],
+                env=os.environ | mark(self.directory),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                timeout=timeout,
+                check=True,
+            )
+        while not self.is_on():
+            if time.monotonic() > deadline:
+                last = self._log.read_text(errors="replace").splitlines()[-1:]
+                raise HostError(
+                    f"host {self.name} does not start: {''.join(last) or 'no output'}", hint=f"see {self._log}"
+                )
+            time.sleep(_POLL_S)
+
+    def power_off(self, *, timeout: float) -> None:
+        """SIGKILL everything on the host at once. Nothing survives, nothing is restarted."""
+        kill_host(self.directory, timeout=timeout)
+
+    def freeze(self, *, timeout: float) -> None:
+        """SIGSTOP everything on the host, the supervisor included."""
+        freeze_host(self.directory, timeout=timeout)
+
+    def thaw(self) -> None:
+        """SIGCONT everything on the host."""
+        thaw_host(self.directory)
+
+    def pids(self) -> list[int]:
+        """The host's processes, the supervisor first."""
+        return pids_of(self.directory)
