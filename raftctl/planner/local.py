@@ -112,9 +112,9 @@ class LocalContext(msgspec.Struct, frozen=True):
     """What the controller knows besides state and observation.
 
     `confirmed`: see the module's docstring. `lease_valid`: this member may be writable now. `stopped_epoch`: the epoch
-    for which StopReceiver (a replica) or ProveQuiet (the previous primary) succeeded. `locked`: which accounts were verifiably locked since mysqld started, None when
-    unknown. `primary_executed`: the primary's executed set, read in this epoch after everything received here was
-    applied.
+    for which StopReceiver (a replica) or ProveQuiet (the previous primary) succeeded. `locked`: which accounts were
+    verifiably locked since mysqld started, None when unknown. `primary_executed`: the primary's executed set, read in
+    this epoch after everything received here was applied.
     """
 
     confirmed: bool
