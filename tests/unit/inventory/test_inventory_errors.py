@@ -148,7 +148,7 @@ def test_a_value_from_a_group_is_blamed_on_the_group() -> None:
         ("o: {vars: {raftctl: }, hosts: 'db[1:2]'}", "o: has 2 voters: an even number survives no more"),
         ("{a: {vars: {raftctl: }, hosts: d}, b: {vars: {raftctl: }, hosts: d}}", "b -> d: is also a member of a"),
         (
-            "a: {vars: {raftctl: }, hosts: {x: {ansible_host: h}}}\nb: {vars: {raftctl: }, hosts: {y: {ansible_host: h}}}",
+            "all: {vars: {ansible_host: h}}\na: {vars: {raftctl: }, hosts: x}\nb: {vars: {raftctl: }, hosts: y}",
             "b -> y -> raftctl_raft_port: h:8007 is taken by x's raftctl_raft_port",
         ),
         (
