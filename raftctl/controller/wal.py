@@ -152,9 +152,7 @@ class Wal:
         if entries:
             self._last_index = entries[-1].index
 
-    def rewrite(
-        self, *, base_index: int, base_term: int, hard_state: HardState, entries: Sequence[Entry]
-    ) -> None:
+    def rewrite(self, *, base_index: int, base_term: int, hard_state: HardState, entries: Sequence[Entry]) -> None:
         """Replace the file atomically by one that begins after `base_index`: the entries up to it are in a
         snapshot that is durable already. Raises WalWriteError, after which the process must end."""
         assert not entries or entries[0].index == base_index + 1
@@ -208,9 +206,7 @@ class Wal:
     def _check_identity(self, found: FileHeader) -> None:
         mine = self._header
         if found.version != mine.version:
-            raise LogIdentityError(
-                f"{self._path} has format {found.version}, this raftctl reads {mine.version}"
-            )
+            raise LogIdentityError(f"{self._path} has format {found.version}, this raftctl reads {mine.version}")
         if (found.cluster_id, found.node_id) != (mine.cluster_id, mine.node_id):
             raise LogIdentityError(
                 f"{self._path} belongs to node {found.node_id!r} of cluster {found.cluster_id!r}, "

@@ -1,0 +1,239 @@
+"""One TCP connection between two controllers: handshake, frames, batching of writes, and noticing that it
+died.
+
+Every way a connection can be bad ends in the same place, `on_closed(connection, reason)`, exactly once:
+
+- the peer's process ended: the kernel says so at once (EOF or reset);
+- the peer's host or the path vanished: the kernel gives up after `dead_after` (TCP_USER_TIMEOUT for data in
+  flight, keep-alive for an idle connection), so this costs the process nothing while all is well;
+- the peer is stopped or too slow: nothing was taken from the write buffer for `dead_after`, or more than
+  `MAX_QUEUED_BYTES` wait: the connection is dropped. Raft sends again what matters, so the queue need not be
+  kept;
+- whoever it is breaks the protocol, or does not finish the handshake in `HANDSHAKE_TIMEOUT` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from raftctl.controller.wire import (
+    MAX_FRAME_BYTES,
+    MAX_HANDSHAKE_BYTES,
+    AcceptorHandshake,
+    DiallerHandshake,
+    FrameReader,
+    PeerMessage,
+    ProtocolViolation,
+    Refusal,
+    Refused,
+    Session,
+    pack,
+    unpack,
+)
+
+HANDSHAKE_TIMEOUT: Final = 5.0
+MAX_QUEUED_BYTES: Final = 32 << 20
+# A frame is sent when it holds this much; a message may be bigger than that, up to MAX_MESSAGE_BYTES.
+_FRAME_FULL_BYTES: Final = 1 << 20
+MAX_MESSAGE_BYTES: Final = MAX_FRAME_BYTES - _FRAME_FULL_BYTES - 64
+
+OnOpened = Callable[["Connection"], None]
+OnMessages = Callable[["Connection", list[PeerMessage]], None]
+OnClosed = Callable[["Connection", str], None]
+
+
+class Connection(asyncio.Protocol):
+    """`session` is None until the handshake is done; `failure` says why it was not, when it was not."""
+
+    def __init__(
+        self,
+        handshake: DiallerHandshake | AcceptorHandshake,
+        *,
+        dead_after: float,
+        on_opened: OnOpened,
+        on_messages: OnMessages,
+        on_closed: OnClosed,
+    ) -> None:
+        self.session: Session | None = None
+        self.failure: ProtocolViolation | None = None
+        self._handshake = handshake
+        self._dead_after = dead_after
+        self._on_opened = on_opened
+        self._on_messages = on_messages
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader(MAX_HANDSHAKE_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self._deadline = self._loop.call_later(HANDSHAKE_TIMEOUT, self._handshake_timed_out)
+        self._close_reason = ""
+        self._closed = False
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._flush_handle: asyncio.Handle | None = None
+        self._stall_handle: asyncio.TimerHandle | None = None
+        self._written_bytes = 0
+
+    # --- use ------------------------------------------------------------------------------------------
+
+    def send(self, message: bytes) -> bool:
+        """Queue one encoded message; all of one loop iteration leave in one write. False when the connection
+        is closing, or had to be dropped because the peer does not keep up."""
+        assert self.session is not None
+        if self._closed or self._close_reason or self._transport is None:
+            return False
+        if len(message) > MAX_MESSAGE_BYTES:
+            raise ValueError(f"a message of {len(message)} bytes is larger than {MAX_MESSAGE_BYTES}")
+        self._outbox.append(message)
+        self._outbox_bytes += len(message)
+        if self._outbox_bytes + self._transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
+            self.abort("queue-full")
+            return False
+        if self._flush_handle is None:
+            self._flush_handle = self._loop.call_soon(self.flush)
+        return True
+
+    def flush(self) -> None:
+        """Write now what waits."""
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        if not self._outbox or self._transport is None or self._transport.is_closing():
+            return
+        assert self.session is not None
+        data = b"".join(self.session.seal(pack(batch)) for batch in _batches(self._outbox))
+        self._outbox = []
+        self._outbox_bytes = 0
+        self._written_bytes += len(data)
+        self._transport.write(data)
+
+    def close(self, reason: str) -> None:
+        """Close after everything written has left."""
+        self.flush()
+        self._close_reason = self._close_reason or reason
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Close now."""
+        self._close_reason = self._close_reason or reason
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self._finish()
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._close_reason:
+            transport.abort()
+            return
+        _set_options(transport.get_extra_info("socket"), self._dead_after)
+        transport.set_write_buffer_limits(high=0)  # so that pause_writing tells of the first byte that waits
+        if isinstance(self._handshake, DiallerHandshake):
+            transport.write(self._handshake.hello)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._reader.feed(data):
+                if self._close_reason:
+                    return
+                if self.session is None:
+                    self._step_handshake(body)
+                else:
+                    self._on_messages(self, unpack(self.session.open(body)))
+        except Refused as refused:
+            self.failure = refused
+            assert self._transport is not None
+            self._transport.write(refused.reply)
+            self.close(refused.reason)
+        except ProtocolViolation as violation:
+            self.failure = violation
+            self.abort(violation.reason)
+
+    def eof_received(self) -> None:
+        self._close_reason = self._close_reason or "eof"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._close_reason = self._close_reason or (str(exc) if exc else "eof")
+        self._finish()
+
+    def pause_writing(self) -> None:
+        self._watch_for_stall(self._taken_bytes())
+
+    def resume_writing(self) -> None:
+        if self._stall_handle is not None:
+            self._stall_handle.cancel()
+            self._stall_handle = None
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _step_handshake(self, body: bytes) -> None:
+        assert self._transport is not None
+        if isinstance(self._handshake, DiallerHandshake):
+            proof, session = self._handshake.on_reply(body)
+            self._transport.write(proof)
+        elif not self._handshake.greeted:
+            self._transport.write(self._handshake.on_hello(body))
+            return
+        else:
+            session = self._handshake.on_proof(body)
+        self.session = session
+        self._deadline.cancel()
+        self._reader.limit = MAX_FRAME_BYTES
+        self._on_opened(self)
+
+    def _handshake_timed_out(self) -> None:
+        self.failure = ProtocolViolation(Refusal.SLOW)
+        self.abort(Refusal.SLOW)
+
+    def _taken_bytes(self) -> int:
+        assert self._transport is not None
+        return self._written_bytes - self._transport.get_write_buffer_size()
+
+    def _watch_for_stall(self, taken_bytes: int) -> None:
+        self._stall_handle = self._loop.call_later(self._dead_after, self._check_stall, taken_bytes)
+
+    def _check_stall(self, taken_before: int) -> None:
+        taken_bytes = self._taken_bytes()
+        if taken_bytes == taken_before:
+            self.abort("stalled")
+        else:
+            self._watch_for_stall(taken_bytes)
+
+    def _finish(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._deadline.cancel()
+        self.resume_writing()
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+        self._on_closed(self, self._close_reason)
+
+
+def _batches(messages: list[bytes]) -> list[list[bytes]]:
+    """Split into lists that each make one frame."""
+    batches: list[list[bytes]] = [[]]
+    size = 0
+    for message in messages:
+        if size > _FRAME_FULL_BYTES:
+            batches.append([])
+            size = 0
+        batches[-1].append(message)
+        size += len(message)
+    return batches
+
+
+def _set_options(sock: socket.socket, dead_after: float) -> None:
+    """See tcp(7). asyncio has set TCP_NODELAY already."""
+    seconds = max(1, round(dead_after / 2))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(dead_after * 1000))

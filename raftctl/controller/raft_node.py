@@ -1,0 +1,424 @@
+"""The asyncio driver of one Raft node: it owns the core, the write-ahead log and the connections to the
+peers.
+
+All of Raft runs on the event loop; only the log is written on a thread of its own. The order of `Ready` is
+kept by `_drain`: messages leave, the write is queued, committed entries are applied; `persisted` is called
+when the thread reports that the write is durable, and releases what depended on it.
+
+A process that was stopped for a while (SIGSTOP, a blocked loop, a suspended virtual machine) finds old
+messages in its sockets. A *leader* first lets its timers see the new time, so that it steps down before it
+believes anything; the others read their messages first, since among them are the heartbeats that prove that
+the leader lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from raftctl.consensus.raft import Raft
+from raftctl.consensus.types import Config, Entry, EntryKind, Event, NotLeader, ReadResult, Role
+from raftctl.controller.events import NodeEvent, NodeEventKind
+from raftctl.controller.transport import Address, PeerTransport, TLSContexts
+from raftctl.controller.wal import Wal
+from raftctl.controller.wal_writer import WalWriter, end_process
+from raftctl.controller.wire import AppMessage, ClusterKey, PeerMessage, ReadIndexReply, ReadIndexRequest
+from raftctl.errors import RaftctlError
+
+MAX_COMMAND_BYTES: Final = 1 << 20
+
+
+class ProposalLost(RaftctlError):
+    """Another entry was committed in the proposal's place: it never took effect."""
+
+
+class RaftStatus(msgspec.Struct, frozen=True):
+    """`quorum_contact_age`: seconds since a majority was last known to follow this leader; None for
+    others."""
+
+    node_id: str
+    term: int
+    role: Role
+    leader: str
+    commit_index: int
+    applied_index: int
+    last_index: int
+    voters: tuple[str, ...]
+    connected: tuple[str, ...]
+    quorum_contact_age: float | None
+
+
+class _Forwarded(msgspec.Struct, frozen=True):
+    """A read that a peer asked this leader for."""
+
+    peer: str
+    request_id: int
+
+
+class RaftNode:
+    """One member of the Raft group.
+
+    `apply` is given every committed COMMAND entry exactly once per process, in order, from the first of the
+    log on; what it returns is what `propose` returns. It runs on the loop and must be deterministic: an
+    exception from it ends the process. `on_role_change(role, term, leader)` comes after any of the three
+    changed. `on_fatal` must not return.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        cluster_id: str,
+        incarnation: int,
+        key: ClusterKey,
+        directory: Path,
+        listen: Address,
+        peers: Mapping[str, Address],
+        apply: Callable[[Entry], Any],
+        on_event: Callable[[Event | NodeEvent], None] = lambda _event: None,
+        on_app_message: Callable[[str, bytes], None] = lambda _peer, _body: None,
+        on_role_change: Callable[[Role, int, str], None] = lambda _role, _term, _leader: None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+        tls: TLSContexts | None = None,
+        on_fatal: Callable[[BaseException], NoReturn] = end_process,
+    ) -> None:
+        self._config = config
+        self._cluster_id = cluster_id
+        self._directory = directory
+        self._apply = apply
+        self._on_event = on_event
+        self._on_app_message = on_app_message
+        self._on_role_change = on_role_change
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 (timeouts and back-off, not secrets)
+        self._on_fatal = on_fatal
+        self._transport = PeerTransport(
+            cluster_id=cluster_id,
+            incarnation=incarnation,
+            node_id=config.node_id,
+            key=key,
+            listen=listen,
+            peers=peers,
+            on_connected=self._peer_connected,
+            on_disconnected=self._peer_disconnected,
+            on_messages=self._received,
+            on_event=on_event,
+            rng=self._rng,
+            tls=tls,
+        )
+        self._raft: Raft
+        self._writer: WalWriter
+        self._running = False
+        self._applied_index = 0
+        self._seen: tuple[Role, int, str] = (Role.FOLLOWER, 0, "")
+        self._not_leading = asyncio.Event()
+        self._not_leading.set()
+        self._drain_handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._proposals: dict[int, tuple[int, asyncio.Future[Any]]] = {}  # by index; with the entry's term
+        self._request_ids = itertools.count(1)
+        self._reads: dict[int, asyncio.Future[int | None] | _Forwarded] = {}  # asked of this node's core
+        self._remote_reads: dict[int, tuple[str, asyncio.Future[int | None]]] = {}  # asked of another leader
+        self._applied_waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read the log, listen, take part. Raises the errors of `Wal.open`, OSError when it cannot listen."""
+        wal, recovered = await asyncio.to_thread(
+            Wal.open, self._directory, cluster_id=self._cluster_id, node_id=self._config.node_id
+        )
+        if recovered.torn_bytes:
+            detail = {"path": str(wal.path), "offset": recovered.torn_at, "bytes": recovered.torn_bytes}
+            self._on_event(NodeEvent(NodeEventKind.TORN_TAIL_CUT, detail))
+        self._raft = Raft(self._config, recovered.hard_state, recovered.entries, self._rng, self._clock())
+        self._writer = WalWriter(wal, on_written=self._written, on_fatal=self._on_fatal)
+        self._running = True
+        try:
+            await self._transport.start()
+        except OSError:
+            await self.stop()
+            raise
+        self._drain()
+
+    async def stop(self) -> None:
+        """Leave the group in good order; whoever waits for something gets a CancelledError."""
+        if not self._running:
+            return
+        self._running = False
+        await self._transport.stop()
+        for handle in (self._timer, self._drain_handle):
+            if handle is not None:
+                handle.cancel()
+        await asyncio.to_thread(self._writer.stop)
+        waiting = [future for _, future in self._proposals.values()]
+        waiting += [f for f in self._reads.values() if isinstance(f, asyncio.Future)]
+        waiting += [future for _, future in self._remote_reads.values()]
+        waiting += [future for _, future in self._applied_waiters]
+        for future in waiting:
+            future.cancel()
+
+    # --- use ------------------------------------------------------------------------------------------
+
+    async def propose(self, data: bytes, timeout: float) -> Any:
+        """Have a command committed; returns what `apply` returned for it.
+
+        Raises NotLeader at once; ProposalLost when it certainly never took effect; TimeoutError after
+        `timeout` seconds, when it may still take effect later; ValueError when it is larger than
+        MAX_COMMAND_BYTES.
+        """
+        if len(data) > MAX_COMMAND_BYTES:
+            raise ValueError(f"a command of {len(data)} bytes is larger than {MAX_COMMAND_BYTES}")
+        self._let_a_stale_leader_step_down()
+        index = self._raft.propose(data, self._clock())
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # An index that is proposed again was lost before: by an earlier leadership whose entries were
+        # truncated.
+        self._lose_proposal(index)
+        self._proposals[index] = (self._raft.term, future)
+        self._schedule_drain()
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        finally:
+            if index in self._proposals and self._proposals[index][1] is future:
+                del self._proposals[index]
+
+    async def read_index(self, timeout: float) -> int:
+        """An index that this node has applied by now and that covers everything committed before the call: a
+        read of its state is linearizable. Asks again while there is no leader. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while True:
+                index = await self._ask_read_index()
+                if index is not None:
+                    break
+                await asyncio.sleep(self._config.heartbeat_interval)
+            if index > self._applied_index:
+                applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._applied_waiters.append((index, applied))
+                await applied
+        return index
+
+    async def transfer(self, to: str, timeout: float) -> None:
+        """Hand the leadership to `to`; returns when this node does not lead any more. Raises NotLeader,
+        ValueError (`to` is not another voter), TimeoutError."""
+        self._let_a_stale_leader_step_down()
+        self._raft.transfer(to, self._clock())
+        self._schedule_drain()
+        async with asyncio.timeout(timeout):
+            await self._not_leading.wait()
+
+    def send_app(self, peer: str, body: bytes) -> bool:
+        """Send bytes to a peer's `on_app_message`. False when it is not connected; True promises nothing."""
+        return self._transport.send(peer, AppMessage(body))
+
+    def quorum_contact(self) -> float:
+        """The latest time (of `clock`) such that a majority answered a heartbeat sent at or after it; -inf
+        when none did yet. The base of leases (rule R7). Raises NotLeader."""
+        self._let_a_stale_leader_step_down()
+        return self._raft.quorum_contact(self._clock())
+
+    def status(self) -> RaftStatus:
+        raft = self._raft
+        age = None
+        if raft.role is Role.LEADER:
+            now = self._clock()
+            age = now - raft.quorum_contact(now)
+        return RaftStatus(
+            node_id=self._config.node_id,
+            term=raft.term,
+            role=raft.role,
+            leader=raft.leader,
+            commit_index=raft.commit_index,
+            applied_index=self._applied_index,
+            last_index=raft.last_index,
+            voters=raft.voters,
+            connected=tuple(sorted(self._transport.connected)),
+            quorum_contact_age=age,
+        )
+
+    @property
+    def address(self) -> Address:
+        """Where this node listens."""
+        return self._transport.address
+
+    # --- inputs, each followed by a drain -------------------------------------------------------------
+
+    def _received(self, peer: str, messages: list[PeerMessage]) -> None:
+        self._let_a_stale_leader_step_down()
+        now = self._clock()
+        loop = asyncio.get_running_loop()
+        for message in messages:
+            if isinstance(message, AppMessage):
+                # From the loop, not from here: an error in the controller's handler must not touch Raft.
+                loop.call_soon(self._on_app_message, peer, message.body)
+            elif isinstance(message, ReadIndexRequest):
+                self._forwarded_read(peer, message.request_id)
+            elif isinstance(message, ReadIndexReply):
+                self._resolve_remote_read(message.request_id, message.index)
+            elif message.sender == peer:
+                self._input(self._raft.step, message, now)
+            else:
+                self._transport.drop(peer, "speaks-for-another-node")
+                return
+        self._drain()
+
+    def _peer_connected(self, peer: str) -> None:
+        self._on_event(NodeEvent(NodeEventKind.PEER_CONNECTED, {"peer": peer}))
+
+    def _peer_disconnected(self, peer: str, reason: str) -> None:
+        self._on_event(NodeEvent(NodeEventKind.PEER_DISCONNECTED, {"peer": peer, "reason": reason}))
+        if not self._running:
+            return
+        for request_id in [i for i, (asked, _) in self._remote_reads.items() if asked == peer]:
+            self._resolve_remote_read(request_id, None)
+        self._input(self._raft.peer_lost, peer, self._clock())
+        self._drain()
+
+    def _written(self, ticket: int) -> None:
+        if self._running:
+            self._input(self._raft.persisted, ticket, self._clock())
+            self._drain()
+
+    def _timer_fired(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        self._input(self._raft.tick, self._clock())
+        self._drain()
+
+    def _let_a_stale_leader_step_down(self) -> None:
+        now = self._clock()
+        if self._raft.role is Role.LEADER and now >= self._raft.deadline:
+            self._input(self._raft.tick, now)
+            self._schedule_drain()
+
+    def _input(self, method: Callable[..., None], *arguments: Any) -> None:
+        try:
+            method(*arguments)
+        except Exception as error:  # noqa: BLE001 (a broken invariant: the next step could break a promise)
+            self._on_fatal(error)
+
+    # --- output ---------------------------------------------------------------------------------------
+
+    def _schedule_drain(self) -> None:
+        """Drain at the end of this iteration of the loop, so that proposals made together travel together."""
+        if self._drain_handle is None:
+            self._drain_handle = asyncio.get_running_loop().call_soon(self._drain)
+
+    def _drain(self) -> None:
+        if self._drain_handle is not None:
+            self._drain_handle.cancel()
+            self._drain_handle = None
+        try:
+            while ready := self._raft.ready():
+                for message in ready.messages:
+                    self._transport.send(message.to, message)
+                self._transport.flush()
+                if ready.ticket:
+                    self._writer.submit(ready.ticket, ready.hard_state, ready.entries)
+                for entry in ready.committed:
+                    self._apply_entry(entry)
+                for read in ready.reads:
+                    self._resolve_read(read)
+                for event in ready.events:
+                    self._on_event(event)
+        except Exception as error:  # noqa: BLE001 (as in _input; `apply` is part of what must not fail)
+            self._on_fatal(error)
+        self._arm_timer()
+        seen = (self._raft.role, self._raft.term, self._raft.leader)
+        if seen != self._seen:
+            self._seen = seen
+            if self._raft.role is Role.LEADER:
+                self._not_leading.clear()
+            else:
+                self._not_leading.set()
+            self._on_role_change(*seen)
+
+    def _arm_timer(self) -> None:
+        """Heartbeats push the deadline back all the time; an armed timer is left alone and looks again when
+        it fires, so that this costs next to nothing."""
+        deadline = self._raft.deadline
+        if self._timer_at <= deadline or deadline == math.inf or not self._running:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, deadline - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
+        self._timer_at = deadline
+
+    def _apply_entry(self, entry: Entry) -> None:
+        result = self._apply(entry) if entry.kind is EntryKind.COMMAND else None
+        self._applied_index = entry.index
+        term, future = self._proposals.pop(entry.index, (0, None))
+        if future is not None and not future.done():
+            if term == entry.term:
+                future.set_result(result)
+            else:
+                future.set_exception(_lost(entry.index))
+        if self._applied_waiters:
+            due = [f for index, f in self._applied_waiters if index <= entry.index]
+            self._applied_waiters = [(i, f) for i, f in self._applied_waiters if i > entry.index]
+            for waiter in due:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _lose_proposal(self, index: int) -> None:
+        _, future = self._proposals.pop(index, (0, None))
+        if future is not None and not future.done():
+            future.set_exception(_lost(index))
+
+    # --- reads ----------------------------------------------------------------------------------------
+
+    async def _ask_read_index(self) -> int | None:
+        """Ask the leader, wherever it is. None: there is none, or it lost the leadership meanwhile."""
+        self._let_a_stale_leader_step_down()
+        request_id = next(self._request_ids)
+        future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        try:
+            if self._raft.role is Role.LEADER:
+                self._reads[request_id] = future
+                self._raft.read_index(request_id, self._clock())
+                self._schedule_drain()
+            else:
+                leader = self._raft.leader
+                if not leader or not self._transport.send(leader, ReadIndexRequest(request_id)):
+                    return None
+                self._remote_reads[request_id] = (leader, future)
+            return await future
+        finally:
+            self._reads.pop(request_id, None)
+            self._remote_reads.pop(request_id, None)
+
+    def _forwarded_read(self, peer: str, peers_request_id: int) -> None:
+        request_id = next(self._request_ids)
+        try:
+            self._raft.read_index(request_id, self._clock())
+        except NotLeader:
+            self._transport.send(peer, ReadIndexReply(peers_request_id, None))
+            return
+        self._reads[request_id] = _Forwarded(peer, peers_request_id)
+
+    def _resolve_read(self, result: ReadResult) -> None:
+        asked = self._reads.pop(result.request_id, None)
+        if isinstance(asked, _Forwarded):
+            self._transport.send(asked.peer, ReadIndexReply(asked.request_id, result.index))
+        elif asked is not None and not asked.done():
+            asked.set_result(result.index)
+
+    def _resolve_remote_read(self, request_id: int, index: int | None) -> None:
+        _, future = self._remote_reads.pop(request_id, ("", None))
+        if future is not None and not future.done():
+            future.set_result(index)
+
+
+def _lost(index: int) -> ProposalLost:
+    return ProposalLost(f"another entry was committed at index {index}", hint="propose it again")

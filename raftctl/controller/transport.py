@@ -1,0 +1,365 @@
+"""Authenticated connections between controllers: one full-duplex TCP connection per pair.
+
+One connection instead of one per direction: replies carry TCP's acknowledgements of what they answer (half
+the packets), and there is one state per peer, connected or not. Both sides dial, so that whichever process
+(re)starts last reaches the other at once instead of waiting out its back-off. When both dials succeed at the
+same moment, the one dialled by the smaller node id stays, on both sides. A new connection from another
+*instance* (process) of the peer always wins: the old one is what a crash left behind.
+
+`send` never blocks and never waits for a connection: Raft sends again what matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from raftctl.controller.connection import HANDSHAKE_TIMEOUT, Connection
+from raftctl.controller.events import NodeEvent, NodeEventKind
+from raftctl.controller.wire import (
+    AcceptorHandshake,
+    ClusterKey,
+    DiallerHandshake,
+    Identity,
+    PeerMessage,
+    Refused,
+    encode_message,
+)
+
+CONNECT_TIMEOUT: Final = 1.0
+BACKOFF_MIN: Final = 0.020
+BACKOFF_MAX: Final = 1.0
+# The larger node id waits a little longer before it dials again, so that two dials rarely meet.
+BACKOFF_MIN_LARGER_ID: Final = 0.100
+MAX_UNAUTHENTICATED: Final = 64
+_REPORT_INTERVAL: Final = 60.0
+_REPORTS_REMEMBERED: Final = 1000
+
+
+class Address(NamedTuple):
+    """Where a controller listens."""
+
+    host: str
+    port: int
+
+
+class TLSContexts(NamedTuple):
+    """TLS below the handshake, for those who want the traffic hidden. `client` must check the server's
+    certificate against the peer's node id."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+class _Peer:
+    def __init__(self, node_id: str, address: Address) -> None:
+        self.node_id = node_id
+        self.address = address
+        self.connection: Connection | None = None
+        self.disconnected = asyncio.Event()
+        self.disconnected.set()
+        self.dialling: asyncio.Task[None] | None = None
+
+
+class PeerTransport:
+    """Keeps a connection to every peer and hands over what arrives.
+
+    Callbacks run on the event loop: `on_connected(peer)`, `on_disconnected(peer, reason)` (strictly in
+    turns), `on_messages(peer, messages)`, `on_event(event)`. `dead_after` (seconds) is when a connection that
+    does not move counts as dead; a peer's EOF counts at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster_id: str,
+        incarnation: int,
+        node_id: str,
+        key: ClusterKey,
+        listen: Address,
+        peers: Mapping[str, Address],
+        on_connected: Callable[[str], None],
+        on_disconnected: Callable[[str, str], None],
+        on_messages: Callable[[str, list[PeerMessage]], None],
+        on_event: Callable[[NodeEvent], None],
+        rng: random.Random,
+        tls: TLSContexts | None = None,
+        dead_after: float = 2.0,
+    ) -> None:
+        self._me = Identity(cluster_id, incarnation, node_id, secrets.token_bytes(8))
+        self._key = key
+        self._listen = listen
+        self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
+        self._on_messages = on_messages
+        self._on_event = on_event
+        self._rng = rng
+        self._tls = tls
+        self._dead_after = dead_after
+        self._peers = {peer: _Peer(peer, address) for peer, address in peers.items() if peer != node_id}
+        self._connections: set[Connection] = set()
+        self._unauthenticated: dict[Connection, asyncio.Task[None]] = {}  # accepted, oldest first
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._reported: dict[tuple[str, str], float] = {}
+
+    # --- use ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen and begin to dial. Raises OSError when the address cannot be listened on."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(*self._listen, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, address = found[0]
+        self._listener = socket.create_server(address[:2], family=family, backlog=128)
+        self._listener.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept_forever(self._listener))
+        for peer in self._peers.values():
+            self._begin_dialling(peer)
+
+    async def stop(self) -> None:
+        """Close everything; what was sent before still leaves. No callback comes afterwards."""
+        tasks = [p.dialling for p in self._peers.values()] + [self._accepting, *self._unauthenticated.values()]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(t for t in tasks if t is not None), return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
+        self._peers.clear()
+        for connection in list(self._connections):
+            connection.close("stopped")
+        await asyncio.sleep(0)  # transports close their sockets from the loop
+
+    @property
+    def address(self) -> Address:
+        """Where this node listens (the real port when 0 was asked for)."""
+        assert self._listener is not None
+        return Address(*self._listener.getsockname()[:2])
+
+    @property
+    def connected(self) -> frozenset[str]:
+        return frozenset(p.node_id for p in self._peers.values() if p.connection is not None)
+
+    def send(self, peer_id: str, message: PeerMessage) -> bool:
+        """Queue a message. False when there is no connection: the message is gone."""
+        peer = self._peers.get(peer_id)
+        if peer is None or peer.connection is None:
+            return False
+        return peer.connection.send(encode_message(message))
+
+    def flush(self) -> None:
+        """Write now what waits, instead of at the end of this iteration of the loop."""
+        for peer in self._peers.values():
+            if peer.connection is not None:
+                peer.connection.flush()
+
+    def drop(self, peer_id: str, reason: str) -> None:
+        """End the connection to a peer that misbehaves; it is dialled again."""
+        peer = self._peers.get(peer_id)
+        if peer is not None and peer.connection is not None:
+            peer.connection.abort(reason)
+
+    def set_peers(self, peers: Mapping[str, Address]) -> None:
+        """The membership changed: connect to these and to no others."""
+        wanted = {peer: address for peer, address in peers.items() if peer != self._me.node_id}
+        for peer in list(self._peers.values()):
+            if wanted.get(peer.node_id) != peer.address:
+                self._forget(peer)
+        for node_id, address in wanted.items():
+            if node_id not in self._peers:
+                self._peers[node_id] = peer = _Peer(node_id, address)
+                if self._listener is not None:
+                    self._begin_dialling(peer)
+
+    def set_incarnation(self, incarnation: int) -> None:
+        """A forced membership change happened (rule R10): talk only to those who know of it."""
+        self._me = Identity(self._me.cluster_id, incarnation, self._me.node_id, self._me.instance)
+        for connection in list(self._connections):
+            connection.abort("incarnation-changed")
+
+    # --- dialling -------------------------------------------------------------------------------------
+
+    def _begin_dialling(self, peer: _Peer) -> None:
+        peer.dialling = asyncio.create_task(self._dial_forever(peer))
+
+    async def _dial_forever(self, peer: _Peer) -> None:
+        shortest = BACKOFF_MIN if self._me.node_id < peer.node_id else BACKOFF_MIN_LARGER_ID
+        backoff = shortest
+        while True:
+            if peer.connection is None:
+                with contextlib.suppress(OSError, TimeoutError):
+                    await self._dial(peer)
+            if peer.connection is not None:
+                backoff = shortest
+                await peer.disconnected.wait()
+            await asyncio.sleep(backoff * self._rng.uniform(0.5, 1.0))
+            backoff = min(backoff * 2, BACKOFF_MAX)
+
+    async def _dial(self, peer: _Peer) -> None:
+        """One attempt; returns when the handshake has ended one way or the other."""
+        ended = asyncio.Event()
+
+        def opened(connection: Connection) -> None:
+            self._opened(connection)
+            ended.set()
+
+        def closed(connection: Connection, reason: str) -> None:
+            self._closed(connection, reason, peer.address.host)
+            ended.set()
+
+        handshake = DiallerHandshake(key=self._key, me=self._me, peer_id=peer.node_id)
+        connection = self._connection(handshake, opened, closed)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection,
+                    *peer.address,
+                    ssl=self._tls.client if self._tls else None,
+                    server_hostname=peer.node_id if self._tls else None,
+                )
+        except BaseException:
+            connection.abort("not-connected")
+            raise
+        await ended.wait()
+
+    # --- accepting ------------------------------------------------------------------------------------
+
+    async def _accept_forever(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listener)
+            except OSError as error:  # out of file descriptors, or the caller gave up while waiting
+                self._report(NodeEventKind.ACCEPT_FAILED, "", str(error.strerror))
+                await asyncio.sleep(BACKOFF_MAX)
+                continue
+            if len(self._unauthenticated) >= MAX_UNAUTHENTICATED:
+                # Honest peers are through within milliseconds; whoever has waited longest is the least likely
+                # one.
+                self._evict(next(iter(self._unauthenticated)))
+            self._accept(sock, str(address[0]))
+
+    def _accept(self, sock: socket.socket, host: str) -> None:
+        def opened(connection: Connection) -> None:
+            self._unauthenticated.pop(connection, None)
+            self._opened(connection)
+
+        def closed(connection: Connection, reason: str) -> None:
+            self._unauthenticated.pop(connection, None)
+            self._closed(connection, reason, host)
+
+        handshake = AcceptorHandshake(key=self._key, me=self._me, is_peer=self._peers.__contains__)
+        connection = self._connection(handshake, opened, closed)
+        self._unauthenticated[connection] = asyncio.create_task(self._open_accepted(connection, sock))
+
+    async def _open_accepted(self, connection: Connection, sock: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                sock,
+                ssl=self._tls.server if self._tls else None,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._tls else None,
+            )
+        except OSError as error:  # includes ssl.SSLError
+            connection.abort(f"not-accepted: {error.strerror}")
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+
+    def _evict(self, connection: Connection) -> None:
+        self._unauthenticated.pop(connection).cancel()
+        connection.abort("evicted")
+
+    # --- connections ----------------------------------------------------------------------------------
+
+    def _connection(
+        self,
+        handshake: DiallerHandshake | AcceptorHandshake,
+        on_opened: Callable[[Connection], None],
+        on_closed: Callable[[Connection, str], None],
+    ) -> Connection:
+        connection = Connection(
+            handshake,
+            dead_after=self._dead_after,
+            on_opened=on_opened,
+            on_messages=self._received,
+            on_closed=on_closed,
+        )
+        self._connections.add(connection)
+        return connection
+
+    def _opened(self, connection: Connection) -> None:
+        assert connection.session is not None
+        identity = connection.session.peer
+        peer = self._peers.get(identity.node_id)
+        if peer is None or identity.incarnation != self._me.incarnation:
+            connection.abort("no-longer-a-peer")
+            return
+        old = peer.connection
+        if old is not None and not self._supersedes(connection, old):
+            connection.abort("duplicate")
+            return
+        peer.connection = connection
+        peer.disconnected.clear()
+        if old is not None:
+            assert old.session is not None
+            old.abort("replaced")
+            if old.session.peer.instance == identity.instance:
+                return  # the same process, reached twice: nobody was lost
+            self._on_disconnected(peer.node_id, "restarted")
+        self._on_connected(peer.node_id)
+
+    def _supersedes(self, new: Connection, old: Connection) -> bool:
+        assert new.session is not None
+        assert old.session is not None
+        if new.session.peer.instance != old.session.peer.instance:
+            return True
+        # The same two processes. If the same side dialled both, the old one broke without our noticing. Else
+        # both dialled at once, and both must keep the same connection.
+        return new.session.dialled == old.session.dialled or new.session.dialled == (
+            self._me.node_id < new.session.peer.node_id
+        )
+
+    def _received(self, connection: Connection, messages: list[PeerMessage]) -> None:
+        assert connection.session is not None
+        node_id = connection.session.peer.node_id
+        if node_id in self._peers:
+            self._on_messages(node_id, messages)
+
+    def _closed(self, connection: Connection, reason: str, host: str) -> None:
+        self._connections.discard(connection)
+        if connection.failure is not None:
+            by_peer = isinstance(connection.failure, Refused) and connection.failure.by_peer
+            kind = NodeEventKind.REFUSED_BY_PEER if by_peer else NodeEventKind.CONNECTION_REFUSED
+            self._report(kind, host, str(connection.failure), reason=connection.failure.reason)
+        session = connection.session
+        peer = self._peers.get(session.peer.node_id) if session is not None else None
+        if peer is not None and peer.connection is connection:
+            peer.connection = None
+            peer.disconnected.set()
+            self._on_disconnected(peer.node_id, reason)
+
+    def _forget(self, peer: _Peer) -> None:
+        if peer.dialling is not None:
+            peer.dialling.cancel()
+        if peer.connection is not None:
+            peer.connection.abort("no-longer-a-peer")
+            self._on_disconnected(peer.node_id, "no-longer-a-peer")
+        del self._peers[peer.node_id]
+
+    def _report(self, kind: NodeEventKind, host: str, detail: str, *, reason: str = "") -> None:
+        """Tell of each (host, reason) once a minute at most, whatever strangers send us."""
+        now = asyncio.get_running_loop().time()
+        key = (host, detail)
+        if now - self._reported.get(key, -_REPORT_INTERVAL) < _REPORT_INTERVAL:
+            return
+        if len(self._reported) >= _REPORTS_REMEMBERED:
+            self._reported.clear()
+        self._reported[key] = now
+        self._on_event(NodeEvent(kind, {"host": host, "reason": reason, "detail": detail}))

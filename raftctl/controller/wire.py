@@ -1,0 +1,350 @@
+"""What controllers say to each other: frames, the handshake that opens a connection, sealed sessions. No
+sockets here.
+
+    dialler                                   acceptor
+      Hello(identity, nonce)        ------>
+                                    <------   Welcome(identity, nonce, mac)   or   Refused(reason, mac)
+      Proof(mac)                    ------>
+      sealed frames                 <----->   sealed frames
+
+Both sides hold the cluster key. Each MAC covers all that was said before it, the two nonces included, so
+neither side can be answered from a recording; the acceptor proves the key first, then the dialler. The
+session's two keys (one a direction) come from the same transcript. A sealed frame carries a MAC over its
+sequence number and its body: frames cannot be forged, replayed, reordered or dropped in between without the
+connection ending. Nothing is hidden from a listener: secrets do not travel here, and TLS below this layer is
+for those who want it.
+
+A plain frame is `length u32 | body`, a sealed one `length u32 | mac 16 | body`. The length is checked before
+anything is allocated for it.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from raftctl.consensus.types import AnyMessage
+
+PROTOCOL_VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 16 << 20
+MAX_HANDSHAKE_BYTES: Final = 4096
+_LENGTH_BYTES: Final = 4
+_MAC_BYTES: Final = 16
+_NONCE_BYTES: Final = 32
+_KEY_BYTES_MIN: Final = 16
+
+
+class Refusal(enum.StrEnum):
+    """Why a connection was not opened, or was closed as soon as its peer said something wrong."""
+
+    VERSION = "protocol-version"
+    CLUSTER = "wrong-cluster"
+    STALE_INCARNATION = "stale-incarnation"  # the refused side missed a forced membership change (rule R10)
+    NEWER_INCARNATION = "newer-incarnation"  # the refusing side missed one
+    UNKNOWN_PEER = "unknown-peer"
+    WRONG_PEER = "wrong-peer"  # the address leads to another node than the one dialled
+    BAD_KEY = "bad-key"
+    MALFORMED = "malformed"
+    OVERSIZED = "oversized-frame"
+    SLOW = "handshake-timeout"
+
+
+class ProtocolViolation(Exception):
+    """The peer, or whoever it is, broke the protocol: the connection ends."""
+
+    def __init__(self, reason: Refusal, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+
+
+class Refused(ProtocolViolation):
+    """The handshake ended in a refusal. `reply` is what the other side still gets; `by_peer` when it refused
+    us."""
+
+    def __init__(self, reason: Refusal, *, node_id: str = "", reply: bytes = b"", by_peer: bool = False) -> None:
+        super().__init__(reason, f"node {node_id!r}" if node_id else "")
+        self.node_id = node_id
+        self.reply = reply
+        self.by_peer = by_peer
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """Who a controller is. `instance` is random for each process, so that a restarted peer is told from the
+    old one."""
+
+    cluster_id: str
+    incarnation: int
+    node_id: str
+    instance: bytes
+
+
+class ClusterKey:
+    """The secret that all controllers of a cluster share. Its text forms never show it."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < _KEY_BYTES_MIN:
+            raise ValueError(f"a cluster key needs at least {_KEY_BYTES_MIN} bytes")
+        self._root = hashlib.blake2b(secret, digest_size=32, person=b"raftctl-peer").digest()
+
+    def __repr__(self) -> str:
+        return "ClusterKey(***)"
+
+    def mac(self, label: bytes, *parts: bytes) -> bytes:
+        """32 bytes that only a holder of the key can compute; parts are told apart by their lengths."""
+        digest = hashlib.blake2b(key=self._root, digest_size=32, person=label)
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+        return digest.digest()
+
+
+# --- handshake ------------------------------------------------------------------------------------
+
+
+class _Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+    version: int
+    identity: Identity
+    dialled: str  # the node id that the dialler expects to reach
+    nonce: bytes
+
+
+class _Welcome(msgspec.Struct, frozen=True, array_like=True, tag="welcome"):
+    identity: Identity
+    nonce: bytes
+    mac: bytes
+
+
+class _Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
+    reason: str
+    node_id: str
+    mac: bytes
+
+
+class _Proof(msgspec.Struct, frozen=True, array_like=True, tag="proof"):
+    mac: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class DiallerHandshake:
+    """The dialler's side: send `hello`, feed the answer to `on_reply`."""
+
+    def __init__(self, *, key: ClusterKey, me: Identity, peer_id: str) -> None:
+        self._key = key
+        self._me = me
+        self._peer_id = peer_id
+        self._hello = _encode(_Hello(PROTOCOL_VERSION, me, peer_id, secrets.token_bytes(_NONCE_BYTES)))
+
+    @property
+    def hello(self) -> bytes:
+        return frame(self._hello)
+
+    def on_reply(self, body: bytes) -> tuple[bytes, Session]:
+        """The frame to send and the open session. Raises Refused."""
+        reply = _decode(body, _Welcome | _Refused)
+        if isinstance(reply, _Refused):
+            self._on_refused(reply)
+        unsigned = _encode(msgspec.structs.replace(reply, mac=b""))
+        if not hmac.compare_digest(reply.mac, self._key.mac(b"welcome", self._hello, unsigned)):
+            raise Refused(Refusal.BAD_KEY)
+        if (reason := _mismatch(self._me, reply.identity)) is not None:
+            raise Refused(reason, node_id=reply.identity.node_id)
+        if reply.identity.node_id != self._peer_id:
+            raise Refused(Refusal.WRONG_PEER, node_id=reply.identity.node_id)
+        proof = self._key.mac(b"proof", self._hello, unsigned)
+        transcript = (self._hello, unsigned)
+        return frame(_encode(_Proof(proof))), Session(self._key, transcript, reply.identity, dialled=True)
+
+    def _on_refused(self, reply: _Refused) -> NoReturn:
+        signed = self._key.mac(b"refused", self._hello, reply.reason.encode(), reply.node_id.encode())
+        if not hmac.compare_digest(reply.mac, signed):
+            raise Refused(Refusal.BAD_KEY)
+        try:
+            reason = Refusal(reply.reason)
+        except ValueError:  # a reason that a later version knows
+            reason = Refusal.VERSION
+        raise Refused(reason, node_id=reply.node_id, by_peer=True)
+
+
+class AcceptorHandshake:
+    """The acceptor's side: feed the first frame to `on_hello`, the second to `on_proof`."""
+
+    def __init__(self, *, key: ClusterKey, me: Identity, is_peer: Callable[[str], bool]) -> None:
+        self._key = key
+        self._me = me
+        self._is_peer = is_peer
+        self._transcript: tuple[bytes, bytes] | None = None
+        self._peer: Identity | None = None
+
+    @property
+    def greeted(self) -> bool:
+        """Whether `on_hello` has been through: the next frame is the proof."""
+        return self._transcript is not None
+
+    def on_hello(self, body: bytes) -> bytes:
+        """The frame to send. Raises Refused, whose `reply` is to be sent before closing."""
+        hello = _decode(body, _Hello)
+        if (reason := self._objection(hello)) is not None:
+            mac = self._key.mac(b"refused", body, reason.encode(), self._me.node_id.encode())
+            reply = frame(_encode(_Refused(reason, self._me.node_id, mac)))
+            raise Refused(reason, node_id=hello.identity.node_id, reply=reply)
+        welcome = _Welcome(self._me, secrets.token_bytes(_NONCE_BYTES), b"")
+        unsigned = _encode(welcome)
+        self._transcript = (body, unsigned)
+        self._peer = hello.identity
+        mac = self._key.mac(b"welcome", *self._transcript)
+        return frame(_encode(msgspec.structs.replace(welcome, mac=mac)))
+
+    def on_proof(self, body: bytes) -> Session:
+        """The open session. Raises Refused."""
+        assert self._transcript is not None
+        assert self._peer is not None
+        proof = _decode(body, _Proof)
+        if not hmac.compare_digest(proof.mac, self._key.mac(b"proof", *self._transcript)):
+            raise Refused(Refusal.BAD_KEY, node_id=self._peer.node_id)
+        return Session(self._key, self._transcript, self._peer, dialled=False)
+
+    def _objection(self, hello: _Hello) -> Refusal | None:
+        if hello.version != PROTOCOL_VERSION:
+            return Refusal.VERSION
+        if (reason := _mismatch(self._me, hello.identity)) is not None:
+            return reason
+        if hello.dialled != self._me.node_id:
+            return Refusal.WRONG_PEER
+        return None if self._is_peer(hello.identity.node_id) else Refusal.UNKNOWN_PEER
+
+
+def _mismatch(me: Identity, peer: Identity) -> Refusal | None:
+    """What the two disagree on. STALE and NEWER are said from the refusing side: the peer is stale, or
+    newer."""
+    if peer.cluster_id != me.cluster_id:
+        return Refusal.CLUSTER
+    if peer.incarnation < me.incarnation:
+        return Refusal.STALE_INCARNATION
+    if peer.incarnation > me.incarnation:
+        return Refusal.NEWER_INCARNATION
+    return None
+
+
+def _decode(body: bytes, expected: Any) -> Any:
+    try:
+        return msgspec.msgpack.decode(body, type=expected)
+    except msgspec.MsgspecError as error:
+        raise Refused(Refusal.MALFORMED) from error
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def frame(body: bytes) -> bytes:
+    """A plain frame, used until the session is open."""
+    return len(body).to_bytes(_LENGTH_BYTES, "little") + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frame bodies. `limit` is the largest body that is accepted now."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Bodies that are complete now. Raises ProtocolViolation on a length above the limit, before its
+        bytes come."""
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= _LENGTH_BYTES:
+            length = int.from_bytes(buffer[:_LENGTH_BYTES], "little")
+            if length > self.limit:
+                raise ProtocolViolation(Refusal.OVERSIZED, f"{length} bytes")
+            end = _LENGTH_BYTES + length
+            if len(buffer) < end:
+                return
+            body = bytes(memoryview(buffer)[_LENGTH_BYTES:end])
+            del buffer[:end]
+            yield body
+
+
+class Session:
+    """An open connection's keys and counters. `peer` is proven to hold the cluster key."""
+
+    def __init__(self, key: ClusterKey, transcript: tuple[bytes, bytes], peer: Identity, *, dialled: bool) -> None:
+        ours, theirs = (b"dialler", b"acceptor") if dialled else (b"acceptor", b"dialler")
+        self.peer = peer
+        self.dialled = dialled
+        self._send_key = key.mac(ours, *transcript)
+        self._receive_key = key.mac(theirs, *transcript)
+        self._sent = 0
+        self._received = 0
+
+    def seal(self, body: bytes) -> bytes:
+        """The frame that carries `body`."""
+        mac = _frame_mac(self._send_key, self._sent, body)
+        self._sent += 1
+        return (_MAC_BYTES + len(body)).to_bytes(_LENGTH_BYTES, "little") + mac + body
+
+    def open(self, sealed: bytes) -> memoryview:
+        """The body of the next frame. Raises ProtocolViolation when it is not the peer's next frame."""
+        body = memoryview(sealed)[_MAC_BYTES:]
+        mac = _frame_mac(self._receive_key, self._received, body)
+        if not hmac.compare_digest(mac, sealed[:_MAC_BYTES]):
+            raise ProtocolViolation(Refusal.BAD_KEY, "a frame is forged, repeated or out of order")
+        self._received += 1
+        return body
+
+
+def _frame_mac(key: bytes, sequence: int, body: bytes | memoryview) -> bytes:
+    # The sequence number goes into BLAKE2's salt: it is hashed like a prefix, without copying the body.
+    salt = sequence.to_bytes(16, "little")
+    return hashlib.blake2b(body, key=key, salt=salt, digest_size=_MAC_BYTES).digest()
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+class AppMessage(msgspec.Struct, frozen=True, array_like=True, tag_field="type", tag=100):
+    """Bytes of the controller above: reports, leases, forwarded proposals."""
+
+    body: bytes
+
+
+class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True, tag_field="type", tag=101):
+    """A follower asks the leader for a read index (thesis 6.4: a follower may serve reads this way)."""
+
+    request_id: int
+
+
+class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True, tag_field="type", tag=102):
+    """`index` is None when the node asked is not the leader, or lost its leadership meanwhile."""
+
+    request_id: int
+    index: int | None
+
+
+PeerMessage = AnyMessage | AppMessage | ReadIndexRequest | ReadIndexReply
+
+_decoder = msgspec.msgpack.Decoder(list[PeerMessage])
+
+
+def encode_message(message: PeerMessage) -> bytes:
+    return _encode(message)
+
+
+def pack(messages: list[bytes]) -> bytes:
+    """One frame body of several encoded messages: a msgpack array (type `array 32`)."""
+    return b"\xdd" + len(messages).to_bytes(4, "big") + b"".join(messages)
+
+
+def unpack(body: bytes | memoryview) -> list[PeerMessage]:
+    """Raises ProtocolViolation when it is not a list of messages."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ProtocolViolation(Refusal.MALFORMED, str(error)) from error

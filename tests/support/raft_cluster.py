@@ -1,0 +1,188 @@
+"""A Raft group of real processes for tests: start, SIGKILL, propose, wait for conditions with deadlines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from raftctl.controller.transport import Address
+
+ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def wait_for(condition: Callable[[], T], *, what: str, timeout: float = 30.0) -> T:
+    """The first true value of `condition`; AssertionError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.02)
+
+
+class Unreachable(Exception):
+    """The process does not answer."""
+
+
+class RaftMember:
+    """One process. `ask` opens one connection per request, so that it works across restarts."""
+
+    def __init__(self, *, name: str, directory: Path, peers: dict[str, Address], **settings: Any) -> None:
+        self.name = name
+        self.directory = directory
+        self.address = peers[name]
+        directory.mkdir()
+        self.socket = directory / "client.sock"
+        self._log: IO[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.config_file = directory / "config.json"
+        config = {
+            "node": name,
+            "peers": peers,
+            "key": "0123456789abcdef",
+            "election_timeout": 0.3,
+            "heartbeat_interval": 0.05,
+            "directory": str(directory / "raft"),
+            "socket": str(self.socket),
+        }
+        self.config_file.write_text(json.dumps(config | settings))
+
+    def start(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.raft_process", str(self.config_file)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def log_text(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def ask(self, op: str, *, wait: float = 10.0, **arguments: Any) -> Any:
+        """One request. Raises Unreachable when there is no answer within `wait` seconds."""
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(wait)
+                client.connect(str(self.socket))
+                client.sendall(json.dumps({"op": op, **arguments}).encode() + b"\n")
+                with client.makefile("rb") as answers:
+                    line = answers.readline()
+        except OSError as error:
+            raise Unreachable(self.name) from error
+        if not line:
+            raise Unreachable(self.name)
+        return json.loads(line)
+
+    def status(self) -> dict[str, Any] | None:
+        try:
+            answer: dict[str, Any] = self.ask("status", wait=2.0)["ok"]
+        except Unreachable:
+            return None
+        return answer
+
+
+class RaftCluster:
+    def __init__(self, directory: Path, *, names: tuple[str, ...] = ("n1", "n2", "n3"), **settings: Any) -> None:
+        ports = free_ports(len(names))
+        peers = {name: Address("127.0.0.1", port) for name, port in zip(names, ports, strict=True)}
+        self.members = {
+            name: RaftMember(name=name, directory=directory / name, peers=peers, **settings) for name in names
+        }
+        self.acknowledged: list[str] = []
+
+    def __getitem__(self, name: str) -> RaftMember:
+        return self.members[name]
+
+    def start(self) -> None:
+        for member in self.members.values():
+            member.start()
+
+    def kill(self) -> None:
+        for member in self.members.values():
+            member.kill()
+
+    def leader(self, *, timeout: float = 30.0) -> RaftMember:
+        """The member that leads the highest term among those that answer."""
+
+        def find() -> RaftMember | None:
+            statuses = [s for m in self.members.values() if m.process and (s := m.status())]
+            top = max((s["term"] for s in statuses), default=0)
+            for status in statuses:
+                if status["role"] == "leader" and status["term"] == top:
+                    return self.members[status["node_id"]]
+            return None
+
+        return wait_for(find, what="a leader", timeout=timeout)
+
+    def propose(self, data: str, *, timeout: float = 30.0) -> None:
+        """Have `data` acknowledged by whoever leads. It may be applied more than once when a leader died over
+        it."""
+
+        def attempt() -> bool:
+            try:
+                return "ok" in self.leader().ask("propose", data=data, timeout=2.0)
+            except Unreachable:
+                return False
+
+        wait_for(attempt, what=f"acknowledgement of {data}", timeout=timeout)
+        self.acknowledged.append(data)
+
+    def applied(self, name: str) -> list[str]:
+        """What `name` has applied, linearizably: everything acknowledged so far is in it."""
+
+        def read() -> list[str] | None:
+            try:
+                answer = self[name].ask("read", timeout=5.0)
+            except Unreachable:
+                return None
+            return [*answer["ok"], "end"] if "ok" in answer else None
+
+        return wait_for(read, what=f"a read on {name}")[:-1]
+
+    def check_nothing_lost(self) -> None:
+        """Every running member has applied every acknowledged proposal, and all have the same sequence."""
+        sequences = [self.applied(name) for name, member in self.members.items() if member.process]
+        shortest = min(len(s) for s in sequences)
+        for sequence in sequences:
+            lost = [data for data in self.acknowledged if data not in set(sequence)]
+            assert not lost, f"acknowledged {len(self.acknowledged)}, lost {len(lost)}: {lost[:5]}"
+            assert sequence[:shortest] == sequences[0][:shortest]
+
+
+def pause(member: RaftMember) -> None:
+    member.signal(signal.SIGSTOP)
+
+
+def resume(member: RaftMember) -> None:
+    member.signal(signal.SIGCONT)
