@@ -27,6 +27,7 @@ from raftctl.errors import NoQuorumError, RaftctlError, RefusedError, UsageError
 T = TypeVar("T")
 
 CONNECT_SECONDS_MAX = 2.0  # a lost host must not use up the time in which another one could answer
+ONE_ANSWER_SECONDS = 2.0  # when several members are asked one after the other
 ANSWER_BYTES_MAX = 64 << 20
 
 
@@ -76,10 +77,7 @@ class ApiClient:
 
         def fetch(member: Member) -> T | str:
             try:
-                answer = self.call(member, "GET", path, timeout=timeout)
-                if answer.status != http.HTTPStatus.OK:
-                    return _refusal(answer).text
-                return decode(answer.body, kind)
+                return self.get(member, path, timeout, kind)
             except CallError as error:
                 return str(error)
 
@@ -91,13 +89,18 @@ class ApiClient:
         errors = []
         for name, member in members.items():
             try:
-                answer = self.call(member, "GET", path, timeout=_share(deadline))
-                if answer.status == http.HTTPStatus.OK:
-                    return decode(answer.body, kind)
-                errors.append(f"{name}: {_refusal(answer).text}")
+                left = max(0.1, deadline - time.monotonic())
+                return self.get(member, path, min(ONE_ANSWER_SECONDS, left), kind)
             except CallError as error:
                 errors.append(f"{name}: {error}")
         raise NoQuorumError(f"no controller answered: {'; '.join(errors)}")
+
+    def get(self, member: Member, path: str, timeout: float, kind: type[T]) -> T:
+        """GET `path` from one member and decode the answer as `kind`. Raises CallError."""
+        answer = self.call(member, "GET", path, timeout=timeout)
+        if answer.status != http.HTTPStatus.OK:
+            raise CallError(_refusal(answer).text)
+        return decode(answer.body, kind)
 
     def post(self, members: Mapping[str, Member], path: str, body: object, timeout: float) -> dict[str, Any]:
         """POST `body` to the first member, in their order, that answers definitively; any one forwards to the leader.
@@ -195,10 +198,6 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def _share(deadline: float) -> float:
-    return max(0.1, min(CONNECT_SECONDS_MAX, deadline - time.monotonic()))
 
 
 def _read(sock: socket.socket, response: http.client.HTTPResponse, deadline: float) -> bytes:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,16 +48,18 @@ class Options:
     verbose: bool = False
 
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)")
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def seconds(text: str | float) -> float:
     """Read `5`, `500ms`, `5s`, `2m` or `1h` as seconds. Raises typer.BadParameter."""
-    match = _DURATION.fullmatch(str(text).strip())
-    if match is None or float(match[1]) == 0:
+    from raftctl.inventory.fields import parse_duration
+
+    written = str(text).strip()
+    try:
+        value = parse_duration(written if written[-1:].isalpha() else written + "s")
+    except ValueError:
+        value = 0.0
+    if value <= 0:
         raise typer.BadParameter(f"{text!r} is not a duration above zero: write 5s, 500ms or 2m")
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
+    return value
 
 
 _PANEL = "Common options"

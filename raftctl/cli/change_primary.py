@@ -1,0 +1,105 @@
+"""`raftctl switchover` and `raftctl failover`: a change of primary, asked for, watched to its end and timed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raftctl.cli.changes import DryRun, Yes, approve, show_plan
+from raftctl.cli.options import Options, Output, with_options
+from raftctl.errors import RaftctlError, RefusedError
+
+if TYPE_CHECKING:
+    from raftctl.cli.cluster import Cluster
+    from raftctl.cluster.state import ClusterState
+    from raftctl.cluster.status_model import ClusterStatus
+
+CHANGE_SECONDS = 60.0  # for the whole change, unless --timeout says otherwise
+POLL_SECONDS = 0.05
+
+Target = Annotated[
+    str | None, typer.Option("--to", metavar="NAME", help="The promotion target [default: the best member].")
+]
+
+
+@with_options
+def switchover(options: Options, to: Target = None, dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Change the primary as planned: no write is lost, clients wait a moment."""
+    _change(options, "switchover", to, dry_run=dry_run, yes=yes)
+
+
+@with_options
+def failover(options: Options, to: Target = None, dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Replace an unhealthy primary by hand."""
+    _change(options, "failover", to, dry_run=dry_run, yes=yes)
+
+
+def _change(options: Options, kind: str, to: str | None, *, dry_run: bool, yes: bool) -> None:
+    from raftctl.cli.cluster import open_cluster, requester
+    from raftctl.cli.render import progress
+
+    cluster = open_cluster(options)
+    timeout = options.timeout or CHANGE_SECONDS
+    before = cluster.require_quorum(options.timeout)
+    body = {"target": to, "by": requester()}
+    if dry_run or not yes:
+        plan = cluster.post(before, f"/v1/{kind}?dry_run=1", body, timeout).get("plan", [])
+        show_plan(plan, options.output if dry_run else Output.TABLE)
+    if dry_run:
+        return
+    approve(f"Carry out this {kind} of {cluster.name}?", yes=yes)
+    began = time.monotonic()
+    with progress(f"{kind} of {cluster.name}") as say:
+        index = int(cluster.post(before, f"/v1/{kind}", body, timeout).get("index", 0))
+        say(f"{kind} of {cluster.name} is committed, under way")
+        after = _wait(cluster, before, index, began + timeout)
+    if after is None:
+        raise RaftctlError(
+            f"the {kind} of {cluster.name} has not ended after {timeout:g} s; it goes on by itself",
+            hint="see `raftctl status --watch` and `raftctl history`",
+        )
+    _report(options.output, kind, to, before, after, seconds=time.monotonic() - began)
+
+
+def _wait(cluster: Cluster, before: ClusterStatus, index: int, deadline: float) -> ClusterState | None:
+    """The state in which the change that was committed at `index` has come to its end; None when it has not yet."""
+    from raftctl.api_client import CallError
+    from raftctl.cluster.state import Phase
+
+    order = list(cluster.in_order(before).values())
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            facts = cluster.ask(order[0], min(left, 1.0))
+        except CallError:  # it may be the host that is being replaced: ask another one
+            order.append(order.pop(0))
+        else:
+            if facts.raft.applied_index >= index and facts.state.phase is Phase.STEADY:
+                return facts.state
+        time.sleep(POLL_SECONDS)
+    return None
+
+
+def _report(
+    output: Output, kind: str, to: str | None, before: ClusterStatus, after: ClusterState, *, seconds: float
+) -> None:
+    """Say what came of it. Raises RefusedError when it did not come to what was asked for."""
+    from raftctl.cli.render import emit, line
+
+    if after.primary == before.primary or (to and after.primary != to):
+        raise RefusedError(
+            f"the {kind} ended after {seconds:.2f} s with {after.primary} as primary",
+            reason="not-achieved",
+            hint="see `raftctl history` for why",
+        )
+    if output is Output.TABLE:
+        line(f"{after.primary} is the primary of {after.cluster} now, epoch {after.epoch}; it took {seconds:.2f} s")
+        return
+    result = {
+        "primary": after.primary,
+        "before": before.primary,
+        "epoch": after.epoch,
+        "seconds": round(seconds, 3),
+    }
+    emit(result, output)

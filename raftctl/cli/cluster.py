@@ -1,0 +1,129 @@
+"""The cluster that a command works on: its inventory, its API client, and one round of asking everybody."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from raftctl.api_client import ApiClient, in_parallel
+from raftctl.cli.options import Options, Via
+from raftctl.cluster.facts import MemberFacts
+from raftctl.cluster.state import Member, MemberRole
+from raftctl.cluster.status import Answer, DirectAnswer, build_status
+from raftctl.cluster.status_model import ClusterStatus, IssueCode, MemberRow
+from raftctl.errors import NoQuorumError, UsageError
+from raftctl.inventory.load import find_inventory, load_inventory
+from raftctl.inventory.model import ClusterInventory
+
+MEMBER_SECONDS = 1.0  # for one member's answer, unless --timeout leaves less
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """One cluster of the inventory, and how to reach it."""
+
+    inventory: ClusterInventory
+    api: ApiClient
+    via: Via
+
+    @property
+    def name(self) -> str:
+        return self.inventory.name
+
+    def status(self, timeout: float | None = None) -> ClusterStatus:
+        """Ask all members at once. Answers within `timeout` seconds, whoever is missing (2 to 3 s by default)."""
+        members = self.inventory.members()
+        answers = self._ask(members, timeout)
+        return build_status(members=members, answers=answers, cluster=self.name)
+
+    def require_quorum(self, timeout: float | None = None) -> ClusterStatus:
+        """As `status`. Raises NoQuorumError when no change could be decided now."""
+        now = self.status(timeout)
+        if not now.quorum.ok:
+            why = "; ".join(issue.text for issue in now.issues if issue.code is IssueCode.NO_QUORUM)
+            raise NoQuorumError(
+                f"{self.name} has no quorum: {why}", hint="see `raftctl status` for who is missing and why"
+            )
+        return now
+
+    def in_order(self, now: ClusterStatus) -> dict[str, Member]:
+        """The members in the order in which to ask one of them: the leader, those that answered, the rest."""
+        rows = sorted(now.members, key=lambda row: (row.name != now.leader, row.via != "api"))
+        known = self.inventory.members()
+        return {row.name: known.get(row.name) or _member(row) for row in rows}
+
+    def post(self, now: ClusterStatus, path: str, body: object, timeout: float) -> dict[str, Any]:
+        """See `ApiClient.post`."""
+        return self.api.post(self.in_order(now), path, body, timeout)
+
+    def ask(self, member: Member, timeout: float) -> MemberFacts:
+        """What one controller says. Raises CallError."""
+        return self.api.get(member, "/v1/member", timeout, MemberFacts)
+
+    def _ask(self, members: Mapping[str, Member], timeout: float | None) -> dict[str, Answer]:
+        """The API first; then the members that only the log knows; then MySQL itself where no controller answered."""
+        deadline = time.monotonic() + (timeout or 3 * MEMBER_SECONDS)
+        share = min(MEMBER_SECONDS, timeout / 3) if timeout else MEMBER_SECONDS
+        answers: dict[str, Answer] = dict.fromkeys(members, "the controller was not asked")
+        if self.via is not Via.DIRECT:
+            answers.update(self.api.fetch_all(members, "/v1/member", share, MemberFacts))
+            added = {
+                name: member
+                for answer in list(answers.values())
+                if isinstance(answer, MemberFacts)
+                for name, member in answer.state.members.items()
+                if name not in members
+            }
+            answers.update(self.api.fetch_all(added, "/v1/member", share, MemberFacts))
+        if self.via is Via.API:
+            return answers
+        silent = {
+            name: member
+            for name, member in members.items()
+            if member.role is not MemberRole.WITNESS and isinstance(answers[name], str)
+        }
+        return answers | self._ask_mysql(silent, answers, min(share, max(0.1, deadline - time.monotonic())))
+
+    def _ask_mysql(
+        self, silent: Mapping[str, Member], answers: Mapping[str, Answer], timeout: float
+    ) -> dict[str, Answer]:
+        if not silent:
+            return {}
+        from raftctl.cli.direct import ask_mysql
+
+        ask = ask_mysql(self.inventory, timeout)
+        found: dict[str, Answer] = {}
+        for name, outcome in in_parallel(silent, ask, timeout).items():
+            error = str(answers[name])
+            if isinstance(outcome, str):
+                found[name] = f"{error}; MySQL: {outcome}"
+            else:
+                found[name] = DirectAnswer(mysql=outcome, error=error)
+        return found
+
+
+def open_cluster(options: Options) -> Cluster:
+    """The cluster that the options name. Raises UsageError."""
+    if options.via is Via.SSH:
+        raise UsageError("--via ssh is not available yet", hint="use --via api, direct or auto")
+    inventory = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
+    return Cluster(inventory, ApiClient.from_directory(inventory.credentials), options.via)
+
+
+def _member(row: MemberRow) -> Member:
+    """A member that the inventory does not know, as the cluster described it."""
+    return Member(name=row.name, role=MemberRole(row.role), raft=row.address, api=row.api)
+
+
+def requester() -> str:
+    """Who runs the command, for the history: user@host, the user behind sudo."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

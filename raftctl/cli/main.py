@@ -1,0 +1,79 @@
+"""The program `raftctl`: its commands, and how errors become exit codes.
+
+    0  done
+    1  refused or failed
+    2  bad usage or inventory
+    3  no quorum, or nothing reachable
+
+Only typer is imported at the top, here and in every command's file: `raftctl --version` must stay fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from raftctl import __version__
+from raftctl.cli.change_primary import failover, switchover
+from raftctl.cli.options import root_options
+from raftctl.cli.status import status
+from raftctl.errors import RaftctlError
+
+app = typer.Typer(
+    name="raftctl",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"raftctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+@root_options
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Automatic failover for MySQL without split brain and without losing an acknowledged write."""
+
+
+app.command("status")(status)
+app.command("switchover")(switchover)
+app.command("failover")(failover)
+
+
+def main() -> None:
+    """Entry point: run the command and exit with its code; errors are lines on stderr, not tracebacks (but with -v)."""
+    verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
+    try:
+        app(prog_name="raftctl")
+    except RaftctlError as error:
+        if verbose:
+            traceback.print_exc()
+        _fail(error)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001  outermost edge: a bug must not show a traceback to an operator
+        if verbose:
+            traceback.print_exc()
+        _fail(RaftctlError(f"internal error: {error!r}", hint="please report it with the output of the same with -v"))
+
+
+def _fail(error: RaftctlError) -> None:
+    from raftctl.cli import render
+
+    render.fail(error)
+    sys.exit(error.exit_code)
