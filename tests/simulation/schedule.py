@@ -1,0 +1,220 @@
+"""One simulated life of a cluster, from a seed: first faults (safety), then a healthy majority (liveness)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from raftctl.consensus.membership import majority
+from tests.simulation.checks import require
+from tests.simulation.world import Weather, World
+
+FAULTS = 30.0  # election timeouts of phase 1
+PATIENCE = 30.0  # election timeouts that a healthy majority has until it commits
+
+
+@dataclass
+class Outcome:
+    """What a run did; `recovery` is in election timeouts from the end of the faults to the first commit."""
+
+    seed: int
+    size: int
+    steps: int
+    virtual_seconds: float
+    terms: int
+    acknowledged: int
+    reads: int
+    recovery: float
+
+
+def random_weather(rng: random.Random) -> Weather:
+    """Swarm testing: each seed has few kinds of trouble, so that none hides the others."""
+    delay_min = rng.choice([0.0001, 0.001, 0.01])
+    return Weather(
+        loss=rng.choice([0.0, 0.0, 0.01, 0.1]),
+        duplicates=rng.choice([0.0, 0.0, 0.05, 0.2]),
+        delay_min=delay_min,
+        delay_max=delay_min * rng.choice([1.5, 5, 50]),
+        in_order=rng.random() < 0.6,
+        write_min=0.0001,
+        write_max=rng.choice([0.001, 0.01, 0.05]),
+        slow_write=rng.choice([0.0, 0.02, 0.1]),
+    )
+
+
+class Schedule:
+    def __init__(self, seed: int, *, trace: bool = False) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.world = World(
+            self.rng.getrandbits(64),
+            size=self.rng.choice([1, 2, 3, 3, 3, 3, 4, 5, 5, 7]),
+            weather=random_weather(self.rng),
+            election_timeout=self.rng.choice([0.15, 0.3, 1.0]),
+            trace=trace,
+        )
+        self.ids = self.world.ids
+        every = [
+            (self._crash, 3),
+            (self._restart, 5),
+            (self._pause, 2),
+            (self._resume, 3),
+            (self._isolate, 2),
+            (self._split, 2),
+            (self._cut_one_way, 2),
+            (self._heal, 4),
+            (self._reset_connection, 3),
+            (self._lose_leader, 2),
+            (self._transfer, 2),
+        ]
+        self.faults = [fault for fault, weight in every if self.rng.random() < 0.75 for _ in range(weight)]
+        self.fault_pause = self.rng.choice([0.2, 1.0, 3.0]) * self.world.election_timeout
+        self.client_pause = self.rng.choice([0.02, 0.1, 0.3]) * self.world.election_timeout
+
+    def run(self) -> Outcome:
+        world = self.world
+        world.after(0.0, self._client)
+        if self.faults:
+            world.after(self.fault_pause, self._fault)
+        world.run(until=FAULTS * world.election_timeout)
+        recovery = self._recover()
+        return Outcome(
+            seed=self.seed,
+            size=len(self.ids),
+            steps=world.steps,
+            virtual_seconds=world.now,
+            terms=max(world.checks.leaders),
+            acknowledged=world.acknowledged,
+            reads=world.reads_answered,
+            recovery=recovery / world.election_timeout,
+        )
+
+    # --- phase 2 ----------------------------------------------------------------------------------
+
+    def _recover(self) -> float:
+        """A majority becomes and stays healthy: the cluster must commit again in bounded time.
+
+        If the others are cut off, every healthy node must get there. If they stay as they are, one of them may lead
+        with a majority of its own and leave out a healthy node which it cannot reach."""
+        world = self.world
+        self.faults = []
+        healthy = sorted(self.rng.sample(self.ids, self.rng.randint(majority(len(self.ids)), len(self.ids))))
+        others = [name for name in self.ids if name not in healthy]
+        world.log("", f"healthy from now on: {healthy}")
+        world.weather = Weather()
+        world.cut = {link for link in world.cut if not (link[0] in healthy and link[1] in healthy)}
+        cut_off = self.rng.random() < 0.5
+        if cut_off:
+            self._separate(healthy, others)
+        for name in healthy:
+            if world.nodes[name].raft is None:
+                world.start(name)
+            elif world.nodes[name].paused:
+                world.resume(name)
+        began = world.now
+        target = len(world.checks.committed) + 1
+
+        def recovered() -> bool:
+            return len(world.checks.committed) >= target and (
+                not cut_off or all(world.applied_index(name) >= target for name in healthy)
+            )
+
+        world.run(until=began + PATIENCE * world.election_timeout, stop=recovered)
+        require(recovered(), f"liveness: no commit within {PATIENCE} election timeouts")
+        if cut_off:
+            world.final_check(healthy, upto=target)
+        return world.now - began
+
+    # --- clients ----------------------------------------------------------------------------------
+
+    def _client(self) -> None:
+        for node in self.world.leaders():
+            if self.rng.random() < 0.3:
+                self.world.read(node)
+            else:
+                self.world.propose(node)
+        self.world.after(self.rng.uniform(0, 2) * self.client_pause, self._client)
+
+    # --- faults -----------------------------------------------------------------------------------
+
+    def _fault(self) -> None:
+        if self.faults:
+            self.rng.choice(self.faults)()
+            self.world.after(self.rng.uniform(0, 2) * self.fault_pause, self._fault)
+
+    def _pick(self, *, running: bool, paused: bool = False) -> str | None:
+        names = [
+            name
+            for name, node in self.world.nodes.items()
+            if (node.raft is not None) == running and node.paused == paused
+        ]
+        return self.rng.choice(names) if names else None
+
+    def _crash(self) -> None:
+        name = self._pick(running=True)
+        if name is not None:
+            self.world.crash(name)
+
+    def _restart(self) -> None:
+        name = self._pick(running=False)
+        if name is not None:
+            self.world.start(name)
+
+    def _pause(self) -> None:
+        name = self._pick(running=True)
+        if name is not None:
+            self.world.pause(name)
+
+    def _resume(self) -> None:
+        name = self._pick(running=True, paused=True)
+        if name is not None:
+            self.world.resume(name)
+
+    def _isolate(self) -> None:
+        victim = self.rng.choice(self.ids)
+        self._separate([victim], [name for name in self.ids if name != victim])
+
+    def _split(self) -> None:
+        """Two sides; sometimes one node still reaches both."""
+        order = self.rng.sample(self.ids, len(self.ids))
+        middle = self.rng.randint(0, len(order))
+        bridge = self.rng.choice([0, 1])
+        self._separate(order[:middle], order[middle + bridge :])
+
+    def _separate(self, side: list[str], other: list[str]) -> None:
+        self.world.log("", f"partition {side} from {other}")
+        notices = self.rng.random() < 0.3
+        for one in side:
+            for two in other:
+                self.world.cut |= {(one, two), (two, one)}
+                if notices:
+                    self.world.break_connection(one, two)
+
+    def _cut_one_way(self) -> None:
+        if len(self.ids) > 1:
+            one, two = self.rng.sample(self.ids, 2)
+            self.world.log("", f"cut {one} to {two}")
+            self.world.cut.add((one, two))
+
+    def _heal(self) -> None:
+        self.world.log("", "heal")
+        self.world.cut.clear()
+
+    def _reset_connection(self) -> None:
+        if len(self.ids) > 1:
+            self.world.break_connection(*self.rng.sample(self.ids, 2))
+
+    def _lose_leader(self) -> None:
+        """The case that matters most: the leader dies and everybody sees its connections close."""
+        for node in self.world.leaders():
+            self.world.crash(node.id)
+
+    def _transfer(self) -> None:
+        for node in self.world.leaders():
+            others = [name for name in self.ids if name != node.id]
+            if others:
+                self.world.transfer(node, self.rng.choice(others))
+
+
+def simulate(seed: int, *, trace: bool = False) -> Outcome:
+    return Schedule(seed, trace=trace).run()
