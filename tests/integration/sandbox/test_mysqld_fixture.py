@@ -11,9 +11,7 @@ pytestmark = pytest.mark.mysql
 
 
 def variables(server: RunningMySQL, *names: str) -> list[str]:
-    connection = pymysql.connect(
-        unix_socket=str(server.socket), user="root", connect_timeout=10, read_timeout=30
-    )
+    connection = pymysql.connect(unix_socket=str(server.socket), user="root", connect_timeout=10, read_timeout=30)
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in names))
         row = cursor.fetchone()
