@@ -18,8 +18,12 @@ from typing import Annotated
 import typer
 
 from raftctl import __version__
+from raftctl.cli import controller
 from raftctl.cli.change_primary import failover, switchover
+from raftctl.cli.check import check
+from raftctl.cli.history import history
 from raftctl.cli.options import root_options
+from raftctl.cli.pause import pause, resume
 from raftctl.cli.status import status
 from raftctl.errors import RaftctlError
 
@@ -52,6 +56,11 @@ def _root(
 app.command("status")(status)
 app.command("switchover")(switchover)
 app.command("failover")(failover)
+app.command("pause")(pause)
+app.command("resume")(resume)
+app.command("check")(check)
+app.command("history")(history)
+app.add_typer(controller.app, name="controller")
 
 
 def main() -> None:

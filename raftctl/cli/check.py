@@ -1,0 +1,53 @@
+"""`raftctl check`: one line and an exit code for cron and Nagios."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raftctl.cli.options import Options, Output, seconds, with_options
+from raftctl.errors import RaftctlError, UsageError
+
+CHECKS = "quorum, primary, replication, lag, controllers, or all"
+
+
+@with_options
+def check(
+    options: Options,
+    topic: Annotated[str, typer.Argument(metavar="[TOPIC]", help=f"What to check: {CHECKS}.")] = "all",
+    warning: Annotated[
+        float,
+        typer.Option("--warning", "-w", metavar="DURATION", parser=seconds, help="Lag that is a warning."),
+    ] = 10.0,
+    critical: Annotated[
+        float,
+        typer.Option("--critical", "-C", metavar="DURATION", parser=seconds, help="Lag that is critical."),
+    ] = 60.0,
+) -> None:
+    """Check for cron and Nagios: one line, exit code 0 to 3.
+
+    0 is OK, 1 WARNING, 2 CRITICAL (so is a cluster without quorum, or one that does not answer), 3 UNKNOWN: the check
+    itself is not set up right. Thresholds are seconds of replication lag.
+    """
+    from raftctl.cli.nagios import Level, Topic, Verdict, judge
+
+    if topic not in list(Topic):
+        raise UsageError(f"there is nothing to check named {topic}", hint=f"name one of {CHECKS}")
+    if critical < warning:
+        raise UsageError(f"--critical ({critical:g} s) must not be below --warning ({warning:g} s)")
+    try:
+        from raftctl.cli.cluster import open_cluster
+
+        status = open_cluster(options).status(options.timeout)
+        verdict = judge(status, Topic(topic), warning=warning, critical=critical)
+    except RaftctlError as error:  # the monitoring system must read it on stdout, and 2 would mean CRITICAL
+        verdict = Verdict(Level.UNKNOWN, str(error))
+    if options.output is Output.TABLE:
+        typer.echo(verdict.line())
+    else:
+        from raftctl.cli.render import emit
+
+        shown = {"state": verdict.level.name, "text": verdict.text, "perfdata": verdict.perfdata}
+        emit(shown, options.output)
+    raise typer.Exit(verdict.level)

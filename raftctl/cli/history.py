@@ -1,0 +1,47 @@
+"""`raftctl history`: every decision, with who, why, before, after and how long it took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raftctl.cli.options import Options, Output, with_options
+from raftctl.errors import NoQuorumError
+
+if TYPE_CHECKING:
+    from raftctl.cli.cluster import Cluster
+    from raftctl.cluster.state import HistoryEntry
+
+FETCH_SECONDS = 2.0
+
+
+@with_options
+def history(
+    options: Options,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, help="Show only the last N; 0 shows all.")] = 20,
+) -> None:
+    """Show every decision: who, why, before, after, how long it took."""
+    from raftctl.cli import render
+    from raftctl.cli.cluster import open_cluster
+    from raftctl.cli.history_view import draw, timed
+
+    entries = timed(_newest(options, open_cluster(options)))[-last:]
+    if options.output is Output.TABLE:
+        screen = render.console()
+        screen.print(draw(entries, screen.width))
+    else:
+        render.emit(entries, options.output)
+
+
+def _newest(options: Options, cluster: Cluster) -> list[HistoryEntry]:
+    """The longest history that a member has applied. Raises NoQuorumError when nobody answers."""
+    from raftctl.cluster.state import HistoryEntry
+
+    timeout = min(FETCH_SECONDS, options.timeout or FETCH_SECONDS)
+    answers = cluster.api.fetch_all(cluster.inventory.members(), "/v1/history", timeout, list[HistoryEntry])
+    found = [answer for answer in answers.values() if not isinstance(answer, str)]
+    if not found:
+        errors = "; ".join(f"{name}: {answer}" for name, answer in answers.items())
+        raise NoQuorumError(f"no controller of {cluster.name} answers: {errors}", hint="see `raftctl status`")
+    return max(found, key=lambda entries: entries[-1].index if entries else 0)
