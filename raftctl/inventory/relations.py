@@ -10,6 +10,8 @@ from raftctl.inventory.fields import fault, format_duration
 from raftctl.inventory.model import ClusterInventory, Connection, InventoryHost, data_names, join_address
 from raftctl.planner.durability import required_acks
 
+NAME_LENGTH_MAX = 19  # of a member with MySQL; raftctl.mysql.accounts prefixes it, and MySQL allows 32 characters
+
 
 def check(clusters: Mapping[str, ClusterInventory]) -> None:
     """Raises UsageError, with the path, for the first relation that does not hold."""
@@ -36,6 +38,13 @@ def _check_members(cluster: ClusterInventory) -> None:
         fault((cluster.name,), "has no hosts")
     if not data_names(cluster.hosts):
         fault((cluster.name,), "has no host with raftctl_role data, so none could be the primary")
+    for host in cluster.hosts:
+        if host.has_mysql and len(host.name) > NAME_LENGTH_MAX:
+            fault(
+                (cluster.name, host.name),
+                f"the name is longer than {NAME_LENGTH_MAX} characters: its MySQL account is named after it",
+                hint="a short name here and the long one as ansible_host",
+            )
     voters = len(cluster.hosts)
     if voters % 2 == 0:
         fault(

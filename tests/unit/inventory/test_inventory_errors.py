@@ -145,6 +145,7 @@ def test_a_value_from_a_group_is_blamed_on_the_group() -> None:
         ("o: {vars: {raftctl: }, hosts: {'db 1': }}", "o -> db 1: a host's name holds letters"),
         ("'a/b': {vars: {raftctl: }, hosts: {db1: }}", "a/b: a cluster's name holds letters"),
         ("o: {vars: {raftctl: }, hosts: {w1: {raftctl_role: witness}}}", "o: has no host with raftctl_role data"),
+        ("o: {vars: {raftctl: }, hosts: db1.prod.example.com}", "the name is longer than 19 characters"),
         ("o: {vars: {raftctl: }, hosts: 'db[1:2]'}", "o: has 2 voters: an even number survives no more"),
         ("{a: {vars: {raftctl: }, hosts: d}, b: {vars: {raftctl: }, hosts: d}}", "b -> d: is also a member of a"),
         (

@@ -1,0 +1,1 @@
+"""From hosts with MySQL to a running cluster: checks, certificates, accounts, controllers, the first log entry."""
