@@ -34,8 +34,8 @@ Row = dict[str, Any]
 Argument = str | int | float | Secret | None
 
 # One round trip on connecting. wait_timeout (8 hours by default) must not end an idle connection whose end is
-# watched as a sign of mysqld's death; our statements are written for the default SQL mode.
-_SESSION_SETTINGS = "SET SESSION wait_timeout = 31536000, sql_mode = DEFAULT"
+# watched as a sign of death of mysqld; our statements expect the default SQL mode and timestamps in UTC.
+_SESSION_SETTINGS = "SET SESSION wait_timeout = 31536000, sql_mode = DEFAULT, time_zone = '+00:00'"
 _SERVER_LOST = 2013  # CR_SERVER_LOST
 
 

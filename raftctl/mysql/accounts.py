@@ -1,0 +1,127 @@
+"""The cluster's MySQL accounts: one that administers, and one for each member to replicate with.
+
+Accounts are made on every member by itself and not through replication (`sql_log_bin = 0`): they must exist
+before a member replicates, and locking a member out is a decision about the primary alone (rule R6). One
+replication account per member lets the primary keep a single member from acknowledging.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from raftctl.errors import UsageError
+from raftctl.mysql.client import Connection
+from raftctl.mysql.sessions import end_sessions_of
+from raftctl.secret import Secret
+
+ADMIN_USER = "raftctl"
+REPLICATION_USER_PREFIX = "raftctl_repl_"
+USER_NAME_LENGTH_MAX = 32  # https://dev.mysql.com/doc/refman/8.4/en/user-names.html
+
+# Each with what stops working without it; tests/integration/mysql/test_accounts.py revokes them one by one.
+ADMIN_PRIVILEGES = (
+    "SYSTEM_VARIABLES_ADMIN",  # SET GLOBAL: read-only, offline mode, semi-sync; sql_log_bin
+    "CONNECTION_ADMIN",  # KILL; logging in in offline mode and when max_connections is used up
+    "REPLICATION_SLAVE_ADMIN",  # START, STOP and CHANGE REPLICATION
+    "REPLICATION CLIENT",  # SHOW BINARY LOG STATUS
+    "RELOAD",  # RESET REPLICA, RESET BINARY LOGS
+    "PROCESS",  # other users' sessions
+    "CREATE USER",  # locking and creating replication accounts
+    "REPLICATION SLAVE",  # granted on to replication accounts; SHOW REPLICAS
+    "BACKUP_ADMIN",  # granted on to replication accounts, which CLONE from a donor
+    "CLONE_ADMIN",  # CLONE INSTANCE
+)
+
+
+def replication_user(member: str) -> str:
+    """The account with which `member` replicates. Raises UsageError when the name gets too long for MySQL."""
+    user = REPLICATION_USER_PREFIX + member
+    if len(user) > USER_NAME_LENGTH_MAX:
+        longest = USER_NAME_LENGTH_MAX - len(REPLICATION_USER_PREFIX)
+        raise UsageError(f"member name {member!r} is too long: MySQL account names allow {longest} characters")
+    return user
+
+
+def create_admin(conn: Connection, password: Secret, *, user: str = ADMIN_USER) -> None:
+    """Create the administrating account, or set its password and privileges. `conn` is a DBA's, such as root's.
+
+    It may log in from anywhere; the client uses TLS or a unix socket."""
+    with _unlogged_and_writable(conn):
+        _create(conn, user, password, require="NONE")
+        conn.execute(f"GRANT {', '.join(ADMIN_PRIVILEGES)} ON *.* TO %s@'%%' WITH GRANT OPTION", (user,))
+        conn.execute("GRANT SELECT ON performance_schema.* TO %s@'%%'", (user,))
+        conn.execute("GRANT SELECT (user, host, account_locked) ON mysql.user TO %s@'%%'", (user,))
+
+
+def create_replication_account(conn: Connection, member: str, password: Secret) -> None:
+    """Create the account that `member` replicates and clones with, or set its password and privileges.
+
+    It is usable over TLS only. Whether it is locked does not change."""
+    user = replication_user(member)
+    with _unlogged_and_writable(conn):
+        _create(conn, user, password, require="SSL")
+        conn.execute("GRANT REPLICATION SLAVE, BACKUP_ADMIN ON *.* TO %s@'%%'", (user,))
+
+
+def drop_replication_account(conn: Connection, member: str) -> None:
+    """Remove the account of a member that left the cluster; nothing happens when there is none."""
+    with _unlogged_and_writable(conn):
+        conn.execute("DROP USER IF EXISTS %s@'%%'", (replication_user(member),))
+
+
+def lock_out(conn: Connection, member: str, *, timeout: float) -> None:
+    """Keep `member` from receiving and so from acknowledging: lock its account, then end its dump threads.
+
+    Returns when no session of the account is left; a locked account gets no new one (rule R6). Raises
+    NotVerified when one is still there after `timeout` seconds. Works while commits wait."""
+    user = replication_user(member)
+    with _unlogged(conn):
+        conn.execute("ALTER USER %s@'%%' ACCOUNT LOCK", (user,), timeout=timeout)
+    end_sessions_of(conn, user, timeout=timeout)
+
+
+def admit(conn: Connection, member: str) -> None:
+    """Undo `lock_out`: the member may replicate again."""
+    with _unlogged(conn):
+        conn.execute("ALTER USER %s@'%%' ACCOUNT UNLOCK", (replication_user(member),))
+
+
+def locked_out(conn: Connection) -> frozenset[str]:
+    """Members whose replication account is locked here *and* has no session."""
+    rows = conn.query(
+        "SELECT user AS user FROM mysql.user WHERE account_locked = 'Y' AND user LIKE %s"
+        " AND user NOT IN (SELECT USER FROM performance_schema.processlist WHERE USER IS NOT NULL)",
+        (REPLICATION_USER_PREFIX.replace("_", r"\_") + "%",),
+    )
+    return frozenset(row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows)
+
+
+def _create(conn: Connection, user: str, password: Secret, *, require: str) -> None:
+    identified = f"%s@'%%' IDENTIFIED WITH caching_sha2_password BY %s REQUIRE {require}"
+    conn.execute(f"CREATE USER IF NOT EXISTS {identified}", (user, password))
+    conn.execute(f"ALTER USER {identified}", (user, password))
+
+
+@contextlib.contextmanager
+def _unlogged(conn: Connection) -> Iterator[None]:
+    conn.execute("SET SESSION sql_log_bin = 0")
+    try:
+        yield
+    finally:
+        if conn.is_open:
+            conn.execute("SET SESSION sql_log_bin = 1")
+
+
+@contextlib.contextmanager
+def _unlogged_and_writable(conn: Connection) -> Iterator[None]:
+    """Lifts super_read_only only: read_only, when it is on, goes on to stop applications."""
+    was_super_read_only = bool(conn.scalar("SELECT @@GLOBAL.super_read_only"))
+    if was_super_read_only:
+        conn.execute("SET GLOBAL super_read_only = OFF")
+    try:
+        with _unlogged(conn):
+            yield
+    finally:
+        if was_super_read_only and conn.is_open:
+            conn.execute("SET GLOBAL super_read_only = ON")

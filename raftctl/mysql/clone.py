@@ -1,0 +1,78 @@
+"""Rebuilding a server from another one with the CLONE plugin: everything it has is replaced.
+
+Manual: https://dev.mysql.com/doc/refman/8.4/en/clone-plugin-remote.html
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from raftctl.errors import MySQLError
+from raftctl.mysql.client import Connection
+from raftctl.mysql.errors import ConnectionLost
+from raftctl.mysql.replication import Source
+
+_RESTART_FAILED = 3707  # ER_RESTART_SERVER_FAILED: cloned, and mysqld has no parent that would restart it
+
+
+class AfterClone(enum.Enum):
+    """What the cloned server does next. Either way it comes up again with the donor's data."""
+
+    RESTARTS = "restarts"  # mysqld exits with status 16, for its supervisor to start it
+    MUST_BE_STARTED = "must-be-started"  # it has shut down, or is about to
+
+
+@dataclass(frozen=True)
+class CloneProgress:
+    """`stage` is performance_schema.clone_progress.STAGE, such as "FILE COPY"; `state` of the whole CLONE is
+    "Not Started", "In Progress", "Completed" or "Failed". Bytes count in the stage; estimated is 0 when unknown."""
+
+    state: str
+    stage: str
+    bytes_done: int
+    bytes_estimated: int
+    error: str = ""
+
+
+def clone_from(conn: Connection, donor: Source, *, timeout: float, statement_timeout: float = 5.0) -> AfterClone:
+    """Replace this server's data, accounts included, by the donor's. `timeout` bounds the CLONE itself.
+
+    The server is offline for clients meanwhile; super_read_only is off only because CLONE needs that. `donor.user`
+    has BACKUP_ADMIN there and uses TLS. When the connection is lost, mysqld is taken to be restarting: ask
+    `clone_progress` once it is up. Raises MySQLError, with the server as it was before, when CLONE refuses.
+    """
+    conn.execute("SET GLOBAL offline_mode = ON", timeout=statement_timeout)
+    conn.execute("SET GLOBAL clone_valid_donor_list = %s", (f"{donor.host}:{donor.port}",), timeout=statement_timeout)
+    conn.execute("SET GLOBAL super_read_only = OFF", timeout=statement_timeout)
+    try:
+        conn.execute(
+            "CLONE INSTANCE FROM %s@%s:%s IDENTIFIED BY %s REQUIRE SSL",
+            (donor.user, donor.host, donor.port, donor.password),
+            timeout=timeout,
+        )
+    except ConnectionLost:
+        return AfterClone.RESTARTS
+    except MySQLError as error:
+        if error.code == _RESTART_FAILED:
+            return AfterClone.MUST_BE_STARTED
+        if conn.is_open:
+            conn.execute("SET GLOBAL super_read_only = ON", timeout=statement_timeout)
+            conn.execute("SET GLOBAL offline_mode = OFF", timeout=statement_timeout)
+        raise
+    return AfterClone.RESTARTS
+
+
+def clone_progress(conn: Connection) -> CloneProgress | None:
+    """The CLONE under way, or the last one, as the recipient tells it in another session; None without any."""
+    rows = conn.query(
+        "SELECT status.STATE AS state, status.ERROR_MESSAGE AS error, stage.STAGE AS stage,"
+        " stage.DATA AS bytes_done, stage.ESTIMATE AS bytes_estimated"
+        " FROM performance_schema.clone_status AS status"
+        " JOIN performance_schema.clone_progress AS stage USING (ID)"
+        " WHERE stage.STATE <> 'Not Started' ORDER BY stage.BEGIN_TIME DESC LIMIT 1"
+    )
+    if not rows:
+        return None
+    row = rows[0]
+    return CloneProgress(row["state"], row["stage"], row["bytes_done"], row["bytes_estimated"], row["error"])

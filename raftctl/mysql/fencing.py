@@ -1,0 +1,68 @@
+"""The rungs of the fencing ladder that go through MySQL (rule R8). No policy: each tries one thing by its deadline.
+
+While commits wait for an acknowledgement, super_read_only hangs, and turning semi-sync off, SHUTDOWN and SIGTERM
+acknowledge them falsely. offline_mode ends the waiting clients with an error, which is the truth. The last
+rung, SIGKILL, is not MySQL's: see raftctl.hosts.
+"""
+
+from __future__ import annotations
+
+from raftctl.mysql.client import Connection
+from raftctl.mysql.errors import LockWaitTimeout, NotVerified
+from raftctl.mysql.sessions import kill
+
+# Sessions that are nobody's client: the server's own threads and the dump threads of replicas.
+_CLIENTS = """
+SELECT ID AS id FROM performance_schema.processlist
+WHERE USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user', %s)
+  AND COMMAND NOT LIKE 'Binlog Dump%%' AND COMMAND NOT IN ('Daemon', 'Killed')
+"""
+
+
+def set_offline(conn: Connection, *, timeout: float) -> None:
+    """End every session without CONNECTION_ADMIN, replicas' too, with an error, and let none log in again.
+
+    A commit that waits for an acknowledgement goes on waiting without its client: it must not be acknowledged later,
+    so SIGKILL or a promotion elsewhere follows. Raises StatementTimeout when it hangs: a waiting CREATE USER does that.
+    """
+    conn.execute("SET GLOBAL offline_mode = ON", timeout=timeout)
+    if not conn.scalar("SELECT @@GLOBAL.offline_mode", timeout=timeout):
+        raise NotVerified(f"{conn.endpoint}: offline_mode is not ON")
+
+
+def end_client_sessions(conn: Connection, *, timeout: float) -> int:
+    """Kill all clients' sessions once; returns how many there were.
+
+    Spared are our account's, replicas' and the server's own. A killed session that waits for an acknowledgement
+    stays in the server as "Killed", and is not counted again. `timeout` bounds each statement."""
+    sessions = [row["id"] for row in conn.query(_CLIENTS, (conn.endpoint.user,), timeout=timeout)]
+    for session in sessions:
+        kill(conn, session)
+    return len(sessions)
+
+
+def set_super_read_only(conn: Connection, *, lock_wait_s: int = 1, timeout: float) -> bool:
+    """Refuse all writes. True: no commit is under way and none can begin. False: one is, and nothing changed.
+
+    Waits for running statements, at most `lock_wait_s` whole seconds; `timeout` must be longer."""
+    assert timeout > lock_wait_s >= 1, (timeout, lock_wait_s)
+    conn.execute("SET SESSION lock_wait_timeout = %s", (lock_wait_s,), timeout=timeout)
+    try:
+        conn.execute("SET GLOBAL super_read_only = ON", timeout=timeout)
+    except LockWaitTimeout:
+        return False
+    finally:
+        if conn.is_open:
+            conn.execute("SET SESSION lock_wait_timeout = DEFAULT", timeout=timeout)
+    return bool(conn.scalar("SELECT @@GLOBAL.super_read_only", timeout=timeout))
+
+
+def allow_writes(conn: Connection, *, timeout: float) -> None:
+    """Undo all of the above: writable and open to clients. The last step of a promotion. Raises NotVerified."""
+    conn.execute("SET GLOBAL read_only = OFF", timeout=timeout)  # super_read_only goes off with it
+    conn.execute("SET GLOBAL offline_mode = OFF", timeout=timeout)
+    row = conn.query(
+        "SELECT @@GLOBAL.read_only + @@GLOBAL.super_read_only + @@GLOBAL.offline_mode AS closed", timeout=timeout
+    )[0]
+    if row["closed"]:
+        raise NotVerified(f"{conn.endpoint}: still read-only or offline")

@@ -1,0 +1,106 @@
+"""Semi-synchronous replication: how many replicas must acknowledge a commit, and who does (rules R2, R6, R8).
+
+The source's flag belongs on the primary alone: on a replica the applier itself would wait for an acknowledgement.
+Turning it off acknowledges every waiting commit falsely, so nothing here does that while commits can wait.
+Manual: https://dev.mysql.com/doc/refman/8.4/en/replication-semisync.html
+"""
+
+from __future__ import annotations
+
+from raftctl.mysql.client import Connection
+from raftctl.mysql.errors import NotVerified
+from raftctl.mysql.replication import receiver_state, start_receiver
+from raftctl.mysql.server_config import SEMI_SYNC_TIMEOUT_MS
+from raftctl.mysql.waiting import require
+
+_SOURCE_STATE = """
+SELECT @@GLOBAL.rpl_semi_sync_source_enabled AS enabled,
+       @@GLOBAL.rpl_semi_sync_source_wait_for_replica_count AS required_acks,
+       @@GLOBAL.rpl_semi_sync_source_timeout AS timeout_ms,
+       @@GLOBAL.rpl_semi_sync_source_wait_point AS wait_point,
+       @@GLOBAL.rpl_semi_sync_source_wait_no_replica AS wait_no_replica
+"""
+
+
+def become_source(conn: Connection, required_acks: int, *, timeout: float) -> None:
+    """Make every commit wait for `required_acks` (1 or more) replicas, before the server becomes writable.
+
+    The number is set before the flag: a commit between the two would wait for the old number. With no
+    acknowledgements required (k = 0) do not call this: the flag stays off. Raises NotVerified."""
+    assert required_acks >= 1, required_acks
+    conn.execute("SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = %s", (required_acks,), timeout=timeout)
+    conn.execute("SET GLOBAL rpl_semi_sync_source_timeout = %s", (SEMI_SYNC_TIMEOUT_MS,), timeout=timeout)
+    conn.execute("SET GLOBAL rpl_semi_sync_source_wait_point = AFTER_SYNC", timeout=timeout)
+    conn.execute("SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON", timeout=timeout)
+    conn.execute("SET GLOBAL rpl_semi_sync_source_enabled = ON", timeout=timeout)
+    state = conn.query(_SOURCE_STATE, timeout=timeout)[0]
+    wanted = {
+        "enabled": 1,
+        "required_acks": required_acks,
+        "timeout_ms": SEMI_SYNC_TIMEOUT_MS,
+        "wait_point": "AFTER_SYNC",
+        "wait_no_replica": 1,
+    }
+    if state != wanted:
+        raise NotVerified(f"{conn.endpoint}: semi-sync is {state}, wanted {wanted}")
+    require(conn, "semi-sync to be in force", lambda: _status(conn, "source_status") == "ON", timeout)
+
+
+def set_required_acks(conn: Connection, required_acks: int, *, timeout: float) -> None:
+    """Change the number of acknowledgements, 1 or more, on a semi-sync source.
+
+    It holds at once, also for commits that wait: raising it makes them wait for more, lowering it lets those go that
+    have enough. The order of this and the log's decision is rule R6's."""
+    assert required_acks >= 1, required_acks
+    conn.execute("SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = %s", (required_acks,), timeout=timeout)
+    state = conn.query(_SOURCE_STATE, timeout=timeout)[0]
+    if state["required_acks"] != required_acks:
+        raise NotVerified(f"{conn.endpoint}: waits for {state['required_acks']} acknowledgements, not {required_acks}")
+
+
+def source_off_if_idle(conn: Connection, *, timeout: float) -> bool:
+    """Turn the source's flag off; False, and nothing done, when a commit waits or the server is not read-only.
+
+    Only after SET GLOBAL super_read_only = ON has *returned* (`fencing.set_super_read_only`): while it hangs the
+    variable reads ON already, and a commit under way would be acknowledged falsely. Takes up to a second."""
+    state = conn.query(
+        "SELECT @@GLOBAL.rpl_semi_sync_source_enabled AS enabled, @@GLOBAL.super_read_only AS super_read_only,"
+        " @@GLOBAL.gtid_owned AS owned",
+        timeout=timeout,
+    )[0]
+    if not state["enabled"]:
+        return True
+    if not state["super_read_only"] or state["owned"] or waiting_sessions(conn):
+        return False
+    conn.execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF", timeout=timeout)
+    return True
+
+
+def become_replica(conn: Connection, *, acknowledging: bool, timeout: float) -> None:
+    """Acknowledge, or do not, what is received from now on.
+
+    The flag counts when the receiver connects, so a running receiver that behaves otherwise is restarted. When
+    this returns, a replica that shall not acknowledge does not. One that shall does as soon as it is connected to a
+    semi-sync source."""
+    conn.execute("SET GLOBAL rpl_semi_sync_replica_enabled = %s", (int(acknowledging),), timeout=timeout)
+    acknowledges = _status(conn, "replica_status") == "ON"
+    if receiver_state(conn) != "OFF" and acknowledges != acknowledging:
+        conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
+        require(conn, "the receiver to stop", lambda: receiver_state(conn) == "OFF", timeout)
+        start_receiver(conn, timeout=timeout)
+    if not acknowledging and _status(conn, "replica_status") == "ON":
+        raise NotVerified(f"{conn.endpoint}: still acknowledges")
+
+
+def waiting_sessions(conn: Connection) -> int:
+    """How many sessions wait for an acknowledgement now. Those queued behind them in the commit do not count."""
+    return int(_status(conn, "source_wait_sessions") or 0)
+
+
+def _status(conn: Connection, name: str) -> str | None:
+    """The value of the status variable Rpl_semi_sync_`name`; None when the plugin is not loaded."""
+    value: str | None = conn.scalar(
+        "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = %s",
+        (f"Rpl_semi_sync_{name}",),
+    )
+    return value
