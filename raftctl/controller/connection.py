@@ -38,6 +38,7 @@ HANDSHAKE_TIMEOUT: Final = 5.0
 MAX_QUEUED_BYTES: Final = 32 << 20
 # A frame is sent when it holds this much; a message may be bigger than that, up to MAX_MESSAGE_BYTES.
 _FRAME_FULL_BYTES: Final = 1 << 20
+_READ_BYTES: Final = 64 << 10
 MAX_MESSAGE_BYTES: Final = MAX_FRAME_BYTES - _FRAME_FULL_BYTES - 64
 
 OnOpened = Callable[["Connection"], None]
@@ -45,7 +46,7 @@ OnMessages = Callable[["Connection", list[PeerMessage]], None]
 OnClosed = Callable[["Connection", str], None]
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """`session` is None until the handshake is done; `failure` says why it was not, when it was not."""
 
     def __init__(
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(MAX_HANDSHAKE_BYTES)
+        self._received = memoryview(bytearray(_READ_BYTES))
         self._transport: asyncio.Transport | None = None
         self._deadline = self._loop.call_later(HANDSHAKE_TIMEOUT, self._handshake_timed_out)
         self._close_reason = ""
@@ -124,7 +126,8 @@ class Connection(asyncio.Protocol):
         else:
             self._finish()
 
-    # --- asyncio.Protocol -----------------------------------------------------------------------------
+    # --- asyncio.BufferedProtocol (it reads into one buffer; `Protocol` allocates 256 KB for each read)
+    # -----------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -137,9 +140,12 @@ class Connection(asyncio.Protocol):
         if isinstance(self._handshake, DiallerHandshake):
             transport.write(self._handshake.hello)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            for body in self._reader.feed(data):
+            for body in self._reader.feed(self._received[:nbytes]):
                 if self._close_reason:
                     return
                 if self.session is None:

@@ -255,7 +255,7 @@ class FrameReader:
         self.limit = limit
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Bodies that are complete now. Raises ProtocolViolation on a length above the limit, before its
         bytes come."""
         buffer = self._buffer

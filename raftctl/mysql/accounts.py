@@ -8,7 +8,7 @@ replication account per member lets the primary keep a single member from acknow
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from raftctl.errors import UsageError
 from raftctl.mysql.client import Connection
@@ -17,6 +17,7 @@ from raftctl.secret import Secret
 
 ADMIN_USER = "raftctl"
 REPLICATION_USER_PREFIX = "raftctl_repl_"
+_LIKE_OURS = REPLICATION_USER_PREFIX.replace("_", r"\_") + "%"
 USER_NAME_LENGTH_MAX = 32  # https://dev.mysql.com/doc/refman/8.4/en/user-names.html
 
 # Each with what stops working without it; tests/integration/mysql/test_accounts.py revokes them one by one.
@@ -87,12 +88,27 @@ def admit(conn: Connection, member: str) -> None:
         conn.execute("ALTER USER %s@'%%' ACCOUNT UNLOCK", (replication_user(member),))
 
 
+def lock_exactly(conn: Connection, members: Collection[str], *, timeout: float) -> None:
+    """Make `members` the only ones locked out here, on a primary or on a server that is about to become one.
+
+    `timeout` bounds each member's. Raises NotVerified like `lock_out`."""
+    rows = conn.query("SELECT user AS user FROM mysql.user WHERE account_locked = 'Y' AND user LIKE %s", (_LIKE_OURS,))
+    locked = {row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows}
+    if not locked and not members:
+        return
+    with _unlogged_and_writable(conn):
+        for member in sorted(locked - set(members)):
+            admit(conn, member)
+        for member in sorted(members):
+            lock_out(conn, member, timeout=timeout)
+
+
 def locked_out(conn: Connection) -> frozenset[str]:
     """Members whose replication account is locked here *and* has no session."""
     rows = conn.query(
         "SELECT user AS user FROM mysql.user WHERE account_locked = 'Y' AND user LIKE %s"
         " AND user NOT IN (SELECT USER FROM performance_schema.processlist WHERE USER IS NOT NULL)",
-        (REPLICATION_USER_PREFIX.replace("_", r"\_") + "%",),
+        (_LIKE_OURS,),
     )
     return frozenset(row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows)
 

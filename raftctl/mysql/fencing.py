@@ -57,6 +57,22 @@ def set_super_read_only(conn: Connection, *, lock_wait_s: int = 1, timeout: floa
     return bool(conn.scalar("SELECT @@GLOBAL.super_read_only", timeout=timeout))
 
 
+def prove_quiet(conn: Connection, *, lock_wait_s: int = 1, timeout: float) -> None:
+    """Prove on a read-only server that no commit is under way, also when super_read_only was set by somebody else.
+
+    FLUSH TABLES WITH READ LOCK waits for every statement that may still write and for every commit; it is released at
+    once. Raises LockWaitTimeout when one does not end, NotVerified when the server is not read-only."""
+    if not conn.scalar("SELECT @@GLOBAL.super_read_only", timeout=timeout):
+        raise NotVerified(f"{conn.endpoint}: not read-only")
+    conn.execute("SET SESSION lock_wait_timeout = %s", (lock_wait_s,), timeout=timeout)
+    try:
+        conn.execute("FLUSH TABLES WITH READ LOCK", timeout=timeout)
+        conn.execute("UNLOCK TABLES", timeout=timeout)
+    finally:
+        if conn.is_open:
+            conn.execute("SET SESSION lock_wait_timeout = DEFAULT", timeout=timeout)
+
+
 def allow_writes(conn: Connection, *, timeout: float) -> None:
     """Undo all of the above: writable and open to clients. The last step of a promotion. Raises NotVerified."""
     conn.execute("SET GLOBAL read_only = OFF", timeout=timeout)  # super_read_only goes off with it

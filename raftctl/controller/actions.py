@@ -1,0 +1,161 @@
+"""Carries out the local planner's actions on the own mysqld: one method per action, blocking, each with a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from raftctl.api_client import split_address
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.state import Member
+from raftctl.hosts.services import ServiceManager, Unit
+from raftctl.mysql import accounts, clone, fencing, replication, semisync
+from raftctl.mysql.client import Connection, Endpoint, connect
+from raftctl.mysql.clone import AfterClone
+from raftctl.mysql.observe import observe
+from raftctl.mysql.replication import Source
+from raftctl.planner import local as plan
+from raftctl.secret import Secret
+
+CONNECT_SECONDS: Final = 1.0
+STATEMENT_SECONDS: Final = 5.0
+APPLY_SLICE_SECONDS: Final = 0.5  # then the state is looked at again
+START_SECONDS: Final = 5.0
+CLONE_SECONDS: Final = 24 * 3600.0
+
+
+class Hands:
+    """Works on one mysqld through a connection of its own. Not thread-safe: one worker thread uses it.
+
+    `spare` are the sessions of the other threads, which StopReceiver leaves alone. What the actions learned or proved
+    stays in the attributes until `forget` (mysqld restarted)."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        me: str,
+        members: Callable[[], Mapping[str, Member]],
+        password: Secret,
+        services: ServiceManager,
+        spare: Callable[[], Collection[int]],
+    ) -> None:
+        self._endpoint = endpoint
+        self._me = me
+        self._members = members
+        self._replication_password = password
+        self._services = services
+        self._spare = spare
+        self._conn: Connection | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        self.locked: tuple[str, ...] | None = None
+        self.primary_executed: GTIDSet | None = None
+
+    def carry_out(self, action: plan.Action) -> None:
+        """Returns when the action's effect is verified. Raises MySQLError."""
+        _ACTIONS[type(action)](self, action)
+
+    def _open(self) -> Connection:
+        if self._conn is None or self._conn.has_hung_up():
+            self._conn = connect(self._endpoint, connect_timeout=CONNECT_SECONDS, timeout=STATEMENT_SECONDS)
+        return self._conn
+
+    def _address(self, member: str) -> tuple[str, int]:
+        address = self._members()[member].mysql
+        assert address is not None, f"{member} runs no MySQL"
+        return split_address(address)
+
+    # --- closing ---------------------------------------------------------------------------------------
+
+    def _stop_receiver(self, _: plan.StopReceiver) -> None:
+        replication.stop_receiver(self._open(), spare=self._spare(), timeout=STATEMENT_SECONDS)
+
+    def _stop_writing(self, _: plan.StopWriting) -> None:
+        fencing.set_super_read_only(self._open(), timeout=2.0)
+
+    def _prove_quiet(self, _: plan.ProveQuiet) -> None:
+        fencing.prove_quiet(self._open(), timeout=2.0)
+
+    def _source_off(self, _: plan.SourceOff) -> None:
+        semisync.source_off_if_idle(self._open(), timeout=STATEMENT_SECONDS)
+
+    # --- replication -----------------------------------------------------------------------------------
+
+    def _start_receiver(self, _: plan.StartReceiver) -> None:
+        replication.start_receiver(self._open(), timeout=STATEMENT_SECONDS)
+
+    def _start_applier(self, _: plan.StartApplier) -> None:
+        replication.start_applier(self._open(), timeout=STATEMENT_SECONDS)
+
+    def _wait_applied(self, _: plan.WaitApplied) -> None:
+        conn = self._open()
+        received = observe(conn).gtid_received
+        replication.wait_applied(conn, received, timeout=APPLY_SLICE_SECONDS)
+
+    def _forget_source(self, _: plan.ForgetSource) -> None:
+        replication.forget_source(self._open(), timeout=STATEMENT_SECONDS)
+
+    def _ask_primary(self, action: plan.AskPrimary) -> None:
+        host, port = self._address(action.primary)
+        there = Endpoint(user=self._endpoint.user, password=self._endpoint.password, host=host, port=port)
+        with connect(there, connect_timeout=CONNECT_SECONDS, timeout=STATEMENT_SECONDS) as conn:
+            self.primary_executed = observe(conn).gtid_executed
+
+    def _point_to(self, action: plan.PointTo) -> None:
+        replication.point_to(self._open(), self._source(action.primary), timeout=STATEMENT_SECONDS)
+
+    def _rebuild(self, action: plan.Rebuild) -> None:
+        if (
+            clone.clone_from(self._open(), self._source(action.donor), timeout=CLONE_SECONDS)
+            is AfterClone.MUST_BE_STARTED
+        ):
+            self._services.start(Unit.MYSQLD, timeout=START_SECONDS)
+
+    def _source(self, member: str) -> Source:
+        host, port = self._address(member)
+        return Source(
+            host=host, port=port, user=accounts.replication_user(self._me), password=self._replication_password
+        )
+
+    # --- acknowledging and opening ---------------------------------------------------------------------
+
+    def _set_acknowledging(self, action: plan.SetAcknowledging) -> None:
+        semisync.become_replica(self._open(), acknowledging=action.on, timeout=STATEMENT_SECONDS)
+
+    def _become_source(self, action: plan.BecomeSource) -> None:
+        if action.acks == 0:
+            semisync.source_off_if_idle(self._open(), timeout=STATEMENT_SECONDS)
+        else:
+            semisync.become_source(self._open(), action.acks, timeout=STATEMENT_SECONDS)
+
+    def _lock_accounts(self, action: plan.LockAccounts) -> None:
+        accounts.lock_exactly(self._open(), action.members, timeout=STATEMENT_SECONDS)
+        self.locked = action.members
+
+    def _go_online(self, _: plan.GoOnline) -> None:
+        self._open().execute("SET GLOBAL offline_mode = OFF")
+
+    def _become_writable(self, _: plan.Open) -> None:
+        self._open().execute("SET GLOBAL read_only = OFF")  # turns super_read_only off as well
+
+
+_ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {
+    plan.StopReceiver: Hands._stop_receiver,
+    plan.StopWriting: Hands._stop_writing,
+    plan.ProveQuiet: Hands._prove_quiet,
+    plan.SourceOff: Hands._source_off,
+    plan.StartReceiver: Hands._start_receiver,
+    plan.StartApplier: Hands._start_applier,
+    plan.WaitApplied: Hands._wait_applied,
+    plan.ForgetSource: Hands._forget_source,
+    plan.AskPrimary: Hands._ask_primary,
+    plan.PointTo: Hands._point_to,
+    plan.Rebuild: Hands._rebuild,
+    plan.SetAcknowledging: Hands._set_acknowledging,
+    plan.BecomeSource: Hands._become_source,
+    plan.LockAccounts: Hands._lock_accounts,
+    plan.GoOnline: Hands._go_online,
+    plan.Open: Hands._become_writable,
+}

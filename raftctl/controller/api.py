@@ -1,0 +1,185 @@
+"""The controller's HTTP API. Health endpoints are open (load balancers ask them); all else needs a certificate of the
+cluster's CA, and every change is a POST."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from raftctl.api_client import ApiClient
+from raftctl.cluster.codec import from_json, to_json
+from raftctl.cluster.commands import InitCluster, PauseFailover, ResumeFailover
+from raftctl.cluster.facts import MemberFacts, MySQLState
+from raftctl.cluster.status import build_status
+from raftctl.controller import metrics
+from raftctl.controller.messages import Failover, Operation, OperationResult, Propose, Switchover
+from raftctl.controller.node import NO_QUORUM, Node
+from raftctl.inventory.fields import parse_duration
+from raftctl.tls import peer_name
+
+logger = logging.getLogger(__name__)
+
+BODY_BYTES_MAX: Final = 1 << 20
+STATUS_SECONDS: Final = 1.0
+OPEN_PATHS: Final = frozenset({"/primary", "/replica", "/health", "/metrics"})
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /v1/switchover and /v1/failover. `by` is who asks, for the history."""
+
+    by: str = "unknown"
+    target: str | None = None
+
+
+class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    by: str = "unknown"
+    reason: str = ""
+
+
+class Api:
+    def __init__(self, node: Node, client: ApiClient) -> None:
+        self._node = node
+        self._client = client
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[require_certificate])
+        app.add_routes(
+            [
+                web.get("/primary", self.primary),
+                web.get("/replica", self.replica),
+                web.get("/health", self.health),
+                web.get("/metrics", self.metrics),
+                web.get("/v1/member", self.member),
+                web.get("/v1/status", self.status),
+                web.get("/v1/history", self.history),
+                web.post("/v1/switchover", self.switchover),
+                web.post("/v1/failover", self.failover),
+                web.post("/v1/pause", self.pause),
+                web.post("/v1/resume", self.resume),
+                web.post("/v1/commands/init", self.init),
+            ]
+        )
+        return app
+
+    # --- health ----------------------------------------------------------------------------------------
+
+    async def primary(self, _: web.Request) -> web.Response:
+        keeper = self._node.keeper
+        return _health(
+            keeper is not None and keeper.is_open_primary, "the writable primary", "not the writable primary"
+        )
+
+    async def replica(self, request: web.Request) -> web.Response:
+        """`?lag=5s` also asks that no more than that waits to be applied."""
+        try:
+            lag_max = parse_duration(request.query.get("lag", "1d"))
+        except ValueError as error:
+            return _answer(400, reason="bad-request", text=f"lag: {error}")
+        mysql = self._node.report().mysql
+        channel = mysql.observation.channel if mysql and mysql.observation else None
+        following = mysql is not None and mysql.state is MySQLState.REPLICA and channel is not None
+        lag = channel.apply_lag_seconds if channel else None
+        return _health(following and lag is not None and lag <= lag_max, "a healthy replica", "not a healthy replica")
+
+    async def health(self, _: web.Request) -> web.Response:
+        status = self._node.raft.status()
+        return _health(bool(status.leader), f"{self._node.name}: {status.role.value}", "no leader")
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=metrics.render(self._node), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    # --- reads -----------------------------------------------------------------------------------------
+
+    async def member(self, _: web.Request) -> web.Response:
+        return _json(self._node.facts())
+
+    async def status(self, _: web.Request) -> web.Response:
+        """The whole cluster, as this controller can see it: it asks its peers like the CLI does."""
+        node = self._node
+        members = node.state.members or node.config.peers
+        peers = {name: member for name, member in members.items() if name != node.name}
+        answers: dict[str, MemberFacts | str] = await asyncio.to_thread(
+            self._client.fetch_all, peers, "/v1/member", STATUS_SECONDS, MemberFacts
+        )
+        answers[node.name] = node.facts()
+        return _json(build_status(members=members, answers=answers, cluster=node.config.cluster))
+
+    async def history(self, _: web.Request) -> web.Response:
+        return _json(self._node.state.history)
+
+    # --- changes ---------------------------------------------------------------------------------------
+
+    async def switchover(self, request: web.Request) -> web.Response:
+        wish = await _body(request, ChangeRequest)
+        return await self._operate(
+            Switchover(by=wish.by, target=wish.target or "", dry_run=request.query.get("dry_run") == "1")
+        )
+
+    async def failover(self, request: web.Request) -> web.Response:
+        wish = await _body(request, ChangeRequest)
+        return await self._operate(
+            Failover(by=wish.by, target=wish.target or "", dry_run=request.query.get("dry_run") == "1")
+        )
+
+    async def pause(self, request: web.Request) -> web.Response:
+        wish = await _body(request, PauseRequest)
+        return await self._operate(Propose(PauseFailover(by=wish.by, reason=wish.reason)))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        wish = await _body(request, PauseRequest)
+        return await self._operate(Propose(ResumeFailover(by=wish.by)))
+
+    async def init(self, request: web.Request) -> web.Response:
+        return await self._operate(Propose(await _body(request, InitCluster)))
+
+    async def _operate(self, operation: Operation) -> web.Response:
+        result = await self._node.operate(operation)
+        if result.applied or result.plan:
+            return _json(result)
+        return _refused(result)
+
+
+@web.middleware
+async def require_certificate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Only a verified certificate of the cluster's CA opens anything but the health endpoints."""
+    if request.path in OPEN_PATHS and request.method in ("GET", "HEAD"):
+        return await handler(request)
+    tls: ssl.SSLObject | None = request.get_extra_info("ssl_object")
+    name = peer_name(tls)
+    if name is None:
+        logger.warning("refused %s %s from %s: no client certificate", request.method, request.path, request.remote)
+        return _answer(401, reason="no-certificate", text="a client certificate of the cluster is needed")
+    return await handler(request)
+
+
+async def _body(request: web.Request, kind: type[Any]) -> Any:
+    try:
+        return from_json(await request.read() or b"{}", kind)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise web.HTTPBadRequest(
+            body=to_json({"reason": "bad-request", "text": str(error)}), content_type="application/json"
+        ) from None
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=to_json(value), status=status, content_type="application/json")
+
+
+def _answer(status: int, **body: str) -> web.Response:
+    return _json(body, status)
+
+
+def _health(good: bool, yes: str, no: str) -> web.Response:
+    return web.Response(text=(yes if good else no) + "\n", status=200 if good else 503)
+
+
+def _refused(result: OperationResult) -> web.Response:
+    return _json(result, status=503 if result.reason == NO_QUORUM else 409)

@@ -1,0 +1,367 @@
+"""Keeps the own mysqld as the log says: observe, decide (`planner.local`), act, again.
+
+Three threads touch mysqld, each with its own connections: the observer, the worker that carries out actions, and the
+fencing ladder, which nothing else can hold up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from raftctl.cluster.commands import Record
+from raftctl.cluster.facts import MemberReport, MySQLFacts, MySQLState
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.observation import MySQLObservation
+from raftctl.cluster.state import ClusterState, Member, Phase
+from raftctl.controller.actions import Hands
+from raftctl.controller.cluster_log import ClusterLog
+from raftctl.controller.fencing import Fenced, Ladder
+from raftctl.controller.lease import Lease
+from raftctl.controller.observer import Look, Observer
+from raftctl.errors import HostError, MySQLError
+from raftctl.hosts.services import ServiceManager
+from raftctl.mysql.client import Connection, Endpoint
+from raftctl.planner import local as plan
+from raftctl.secret import Secret
+
+logger = logging.getLogger(__name__)
+
+STEADY_SECONDS: Final = 0.5  # between two looks when nothing changes
+CHANGING_SECONDS: Final = 0.02
+RETRY_SECONDS: Final = 0.2  # after an action failed
+FENCE_RETRY_SECONDS: Final = 1.0
+
+# What is worth a line in the history when it succeeds.
+_HISTORY: Final[Mapping[type[plan.Action], str]] = {
+    plan.PointTo: "rejoined",
+    plan.Rebuild: "rebuilt",
+    plan.Open: "opened",
+}
+
+
+class Keeper:
+    """One data member's mysqld. Everything but the blocking calls runs on the event loop.
+
+    `record` gets lines for the cluster's history; `on_change` is called when the report's content changed."""
+
+    def __init__(
+        self,
+        *,
+        me: str,
+        endpoint: Endpoint,
+        replication_password: Secret,
+        services: ServiceManager,
+        log: ClusterLog,
+        lease: Lease,
+        members: Callable[[], Mapping[str, Member]],
+        record: Callable[[Record], None],
+        on_change: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._me = me
+        self._log = log
+        self._lease = lease
+        self._record = record
+        self._on_change = on_change
+        self._clock = clock
+        self.confirmed = False
+        self._observer = Observer(endpoint=endpoint, patience=2.0, clock=clock)
+        self._ladder = Ladder(endpoint=endpoint, services=services)
+        self._hands = Hands(
+            endpoint=endpoint,
+            me=me,
+            members=members,
+            password=replication_password,
+            services=services,
+            spare=self._own_sessions,
+        )
+        self._observing = ThreadPoolExecutor(1, thread_name_prefix="observer")
+        self._acting = ThreadPoolExecutor(1, thread_name_prefix="actions")
+        self._wake = log.watch()
+        self._sentinel: Connection | None = None
+        self._fencing: asyncio.Task[None] | None = None
+        self._rebuilding = False
+        self._session = 0
+        self._stopped_epoch = 0
+        self._asked_epoch = 0
+        self._failure = ""
+        self._look = Look(0, state=MySQLState.UNKNOWN)
+        self._report = MemberReport(member=me, seq=0, version=0, epoch=0)
+        log.listen(self._state_changed)
+
+    # --- what others see -------------------------------------------------------------------------------
+
+    def report(self, *, seq: int) -> MemberReport:
+        """The last finished look and what it proves, as one consistent piece."""
+        epoch = self._log.state.epoch
+        lease = self._lease.remaining(epoch, self._clock()) if self._log.state.primary == self._me else None
+        return msgspec.structs.replace(self._report, seq=seq, lease_seconds=lease)
+
+    @property
+    def seen(self) -> MySQLObservation | None:
+        """What the last look saw; None when mysqld did not answer."""
+        return self._look.observation
+
+    @property
+    def is_open_primary(self) -> bool:
+        """Writable, in the current epoch, under a valid lease: `GET /primary`."""
+        seen = self._look.observation
+        return bool(seen and seen.writable and self._log.state.primary == self._me and self._lease_valid())
+
+    # --- the loop --------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            state, context = self._log.state, self._context()
+            look = await loop.run_in_executor(self._observing, self._observer.look)
+            decided = self._digest(look, state, context)
+            acted = False
+            if decided.actions and not self._rebuilding and self._fencing is None:
+                acted = await self._act(decided, state)
+            await self._watch_for_death()
+            if not acted:
+                await self._rest()
+
+    def _own_sessions(self) -> list[int]:
+        """This controller's other sessions. Read from the worker's thread: a stale answer costs a reconnect."""
+        sentinel = self._sentinel.thread_id if self._sentinel is not None else None
+        return [s for s in (self._observer.session, self._ladder.session, sentinel) if s is not None]
+
+    def poke(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    async def _rest(self) -> None:
+        state = self._log.state
+        steady = state.phase in (Phase.STEADY, Phase.UNINITIALIZED) and self._report.mysql is not None
+        settled = steady and self._report.mysql is not None and self._report.mysql.state in _SETTLED
+        pause = RETRY_SECONDS if self._failure else STEADY_SECONDS if settled else CHANGING_SECONDS
+        try:
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    # --- observe ---------------------------------------------------------------------------------------
+
+    def _context(self) -> plan.LocalContext:
+        state = self._log.state
+        asked = self._hands.primary_executed if self._asked_epoch == state.epoch else None
+        return plan.LocalContext(
+            confirmed=self.confirmed,
+            lease_valid=self._lease_valid(),
+            stopped_epoch=self._stopped_epoch,
+            locked=self._hands.locked,
+            primary_executed=asked,
+        )
+
+    def _lease_valid(self) -> bool:
+        return self._lease.remaining(self._log.state.epoch, self._clock()) > 0
+
+    def _digest(self, look: Look, state: ClusterState, context: plan.LocalContext) -> plan.LocalPlan:
+        """Turn a look into the report's content and a plan. `state` and `context` are those from before the look, so
+        that nothing is claimed that was not so when mysqld was looked at."""
+        if look.session != self._session:
+            # Perhaps another mysqld process than before: nothing proven about the old one holds.
+            self._session, self._stopped_epoch = look.session, 0
+            self._hands.forget()
+            context = msgspec.structs.replace(context, stopped_epoch=0, locked=None, primary_executed=None)
+        self._look = look
+        decided = plan.LocalPlan(note=look.error)
+        if look.observation is not None:
+            decided = plan.decide_local(state, self._me, look.observation, context)
+        elif look.state is MySQLState.UNRESPONSIVE and self._me in (state.primary, state.previous_primary):
+            decided = plan.LocalPlan((plan.Fence("mysqld does not answer"),), note=look.error)
+        self._publish(look, decided, state, context)
+        return decided
+
+    def _publish(self, look: Look, decided: plan.LocalPlan, state: ClusterState, context: plan.LocalContext) -> None:
+        seen, before = look.observation, self._report
+        fenced = plan.promised_epoch(state, self._me, seen, context) if seen else 0
+        self._report = MemberReport(
+            member=self._me,
+            seq=0,
+            version=state.version,
+            epoch=state.epoch,
+            fenced_epoch=fenced,
+            holds=seen.holds if seen and fenced else GTIDSet(),
+            locked=(context.locked or ()) if state.primary == self._me else (),
+            mysql=self._facts(look, decided, state),
+            note=self._failure or decided.note,
+        )
+        if _outline(self._report) != _outline(before) or (not state.primary and self._report != before):
+            self._on_change()
+
+    def _facts(self, look: Look, decided: plan.LocalPlan, state: ClusterState) -> MySQLFacts:
+        before = self._report.mysql
+        last = look.observation or (before.observation if before else None)
+        if self._rebuilding:
+            return MySQLFacts(MySQLState.REBUILDING, last, errant=decided.errant)
+        if look.observation is None:
+            word = look.state or (before.state if before else MySQLState.UNKNOWN)
+            return MySQLFacts(word, last, error=look.error)
+        word = plan.describe(state, self._me, look.observation)
+        return MySQLFacts(word, last, error=self._failure, errant=decided.errant)
+
+    async def _watch_for_death(self) -> None:
+        """Keep an idle connection whose EOF wakes the loop at once when mysqld dies."""
+        if self._sentinel is not None or self._look.observation is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._sentinel = await loop.run_in_executor(self._observing, self._observer.sentinel)
+        if self._sentinel is not None:
+            loop.add_reader(self._sentinel.fileno(), self._sentinel_readable)
+        await loop.run_in_executor(self._ladder.executor, self._ladder.prepare)
+
+    def _sentinel_readable(self) -> None:
+        assert self._sentinel is not None
+        asyncio.get_running_loop().remove_reader(self._sentinel.fileno())
+        self._sentinel.close()
+        self._sentinel = None
+        self.poke()
+
+    # --- act -------------------------------------------------------------------------------------------
+
+    async def _act(self, decided: plan.LocalPlan, state: ClusterState) -> bool:
+        """Carry out the plan while it is still the plan; True when something was done and a look is due at once."""
+        done = False
+        for action in decided.actions:
+            if isinstance(action, plan.Fence):
+                self.fence(action.why)
+                return True
+            if isinstance(action, plan.OPENING) and not self._still_justified(action, state):
+                return True
+            if isinstance(action, plan.Rebuild):
+                self._start_rebuild(action)
+                return True
+            if not await self._do(action, state):
+                return done
+            done = True
+        return done
+
+    def _still_justified(self, action: plan.Action, state: ClusterState) -> bool:
+        if self._log.state.version != state.version:
+            return False
+        return self._lease_valid() if isinstance(action, plan.Open) else True
+
+    async def _do(self, action: plan.Action, state: ClusterState) -> bool:
+        loop = asyncio.get_running_loop()
+        name = type(action).__name__
+        try:
+            await loop.run_in_executor(self._acting, self._hands.carry_out, action)
+        except MySQLError as error:
+            self._failure = f"{name}: {error}"
+            logger.warning("action failed: %s", self._failure)
+            return False
+        self._failure = ""
+        logger.info("done: %s", action)
+        if isinstance(action, plan.StopReceiver | plan.ProveQuiet):
+            self._stopped_epoch = state.epoch
+        if isinstance(action, plan.AskPrimary):
+            self._asked_epoch = state.epoch
+        self._write_history(action, state)
+        return True
+
+    def _write_history(self, action: plan.Action, state: ClusterState) -> None:
+        kind = _HISTORY.get(type(action))
+        if kind:
+            why = {"rejoined": f"follows {state.primary}; nothing had to be rebuilt"}.get(kind, "")
+            self._record(Record(kind=kind, member=self._me, epoch=state.epoch, why=why, by=self._me))
+
+    def _start_rebuild(self, action: plan.Rebuild) -> None:
+        self._rebuilding = True
+        self._rebuild_task = asyncio.get_running_loop().create_task(self._rebuild(action, self._log.state))
+
+    async def _rebuild(self, action: plan.Rebuild, state: ClusterState) -> None:
+        """CLONE takes its time, so the loop goes on looking meanwhile; nothing else is done to mysqld."""
+        self._record(Record(kind="rebuild-started", member=self._me, epoch=state.epoch, why=action.why, by=self._me))
+        began = self._clock()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._acting, self._hands.carry_out, action)
+        except MySQLError as error:
+            self._failure = f"CLONE from {action.donor}: {error}"
+            logger.warning("rebuild failed: %s", error)
+        else:
+            self._failure = ""
+            why = f"CLONE from {action.donor} in {self._clock() - began:.1f} s: {action.why}"
+            self._record(Record(kind="rebuilt", member=self._me, epoch=state.epoch, why=why, by=self._me))
+        finally:
+            self._rebuilding = False
+            self._hands.forget()
+            self._asked_epoch = 0
+            self.poke()
+
+    # --- fencing ---------------------------------------------------------------------------------------
+
+    def fence(self, why: str) -> None:
+        """Start climbing the ladder unless it is being climbed already."""
+        if self._fencing is None:
+            logger.warning("fencing mysqld: %s", why)
+            self._fencing = asyncio.get_running_loop().create_task(self._climb(why))
+
+    async def _climb(self, why: str) -> None:
+        try:
+            fenced = await asyncio.get_running_loop().run_in_executor(self._ladder.executor, self._ladder.climb)
+            logger.warning("fenced: %s", fenced)
+            self._record(_fence_record(self._me, self._log.state.epoch, why, fenced))
+            if not fenced.fenced:
+                await asyncio.sleep(FENCE_RETRY_SECONDS)
+        except (MySQLError, HostError) as error:
+            logger.warning("fencing failed: %s", error)
+        finally:
+            self._fencing = None
+            self.poke()
+
+    async def watch_lease(self, *, ttl: Callable[[], float], interval: float) -> None:
+        """Fence when the lease is over (rule R7), however busy the rest is."""
+        while True:
+            await asyncio.sleep(interval)
+            seen, state = self._look.observation, self._log.state
+            if seen is None or not seen.writable or state.phase is Phase.UNINITIALIZED:
+                continue
+            if self._lease.is_over(state.epoch, self._clock(), ttl=ttl()) and state.primary == self._me:
+                self.fence("the lease is over")
+
+    def _state_changed(self, before: ClusterState, after: ClusterState) -> None:
+        """A change of primary relieves this one: an unplanned one fences at once, not at the next look."""
+        relieved = after.epoch != before.epoch and after.previous_primary == self._me
+        seen = self._look.observation
+        if relieved and after.phase is Phase.FAILOVER and self.confirmed and seen is not None and seen.writable:
+            self.fence(f"epoch {after.epoch} begins")
+
+
+_SETTLED = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA})
+
+
+def _outline(report: MemberReport) -> tuple[object, ...]:
+    """What others should hear of at once; GTID sets move all the time and wait for the next regular report."""
+    mysql = report.mysql
+    if mysql is None:
+        return (report.version, report.fenced_epoch)
+    seen = mysql.observation
+    return (
+        report.version,
+        report.fenced_epoch,
+        report.locked,
+        report.note,
+        mysql.state,
+        mysql.errant,
+        seen and (seen.writable, seen.channel and seen.channel.receiver, seen.semi_sync.replica_enabled),
+    )
+
+
+def _fence_record(me: str, epoch: int, why: str, fenced: Fenced) -> Record:
+    detail: dict[str, str | int | float | bool] = {
+        rung.name: f"{'ok' if rung.ok else rung.error} ({rung.milliseconds} ms)" for rung in fenced.rungs
+    }
+    kind = "fenced" if fenced.fenced else "fencing-failed"
+    return Record(kind=kind, member=me, epoch=epoch, why=why, by=me, detail=detail | {"killed": fenced.killed})

@@ -1,0 +1,163 @@
+"""The leader's loop: gather a view, ask the pure planner, propose what it says. Only the Raft leader runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from raftctl.cluster.commands import AnyCommand, BeginFailover, BeginSwitchover, Decision
+from raftctl.cluster.state import ClusterState
+from raftctl.consensus.types import NotLeader
+from raftctl.controller.cluster_log import ClusterLog
+from raftctl.controller.messages import Failover, Operation, OperationResult, Propose, Switchover
+from raftctl.controller.raft_node import ProposalLost
+from raftctl.controller.reports import ReportBook
+from raftctl.planner.leader import decide
+from raftctl.planner.refusal import Refusal
+from raftctl.planner.switchover import request_failover, request_switchover
+from raftctl.planner.view import ClusterView
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.1  # silence and grace are noticed at this pace; reports and log entries wake the loop at once
+READ_SECONDS: Final = 2.0
+
+
+class Raft(Protocol):
+    """What is needed of RaftNode."""
+
+    async def read_index(self, timeout: float) -> int: ...
+
+
+class Leader:
+    """Decides while this node leads. `lead(True)` when it became leader, `lead(False)` when it ceased to be."""
+
+    def __init__(
+        self, *, log: ClusterLog, book: ReportBook, raft: Raft, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = log
+        self._book = book
+        self._raft = raft
+        self._clock = clock
+        self._leads = False
+        self._current = False
+        self._wake = log.watch()
+        self.refusals: tuple[Refusal, ...] = ()
+
+    def lead(self, leads: bool) -> None:
+        self._leads, self._current = leads, False
+        self.refusals = ()
+        self._wake.set()
+
+    def poke(self) -> None:
+        self._wake.set()
+
+    @property
+    def is_current(self) -> bool:
+        """Leads, and has applied everything committed before it began to."""
+        return self._leads and self._current
+
+    def view(self) -> ClusterView:
+        return self._book.view(now=self._clock(), version_since=self._log.version_since)
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_SECONDS if self._leads else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            if self._leads:
+                await self._decide()
+
+    async def _decide(self) -> None:
+        try:
+            if not self._current:
+                await self._raft.read_index(READ_SECONDS)
+                self._current = self._leads
+            verdict = decide(self._log.state, self.view())
+            self._tell(verdict.refusals)
+            if verdict.command is not None:
+                await self._propose(verdict.command)
+        except (NotLeader, ProposalLost, TimeoutError) as error:
+            # Another leader decides, or the next look does: nothing is carried over.
+            logger.info("decision not committed: %s", error or type(error).__name__)
+
+    async def _propose(self, command: Decision) -> None:
+        logger.info("proposes: %s", command)
+        outcome = await self._log.propose(command)  # type: ignore[arg-type]
+        if not outcome.applied:
+            logger.info("rejected: %s", outcome.rejection)
+        self._wake.set()
+
+    def _tell(self, refusals: tuple[Refusal, ...]) -> None:
+        if refusals != self.refusals:
+            for refusal in refusals:
+                logger.warning("waits: %s: %s", refusal.reason.value, refusal.text)
+        self.refusals = refusals
+
+    # --- what people ask for ---------------------------------------------------------------------------
+
+    async def operate(self, operation: Operation) -> OperationResult:
+        """Carry out a request on this leader. Raises NotLeader, ProposalLost, TimeoutError."""
+        if not self._current:
+            await self._raft.read_index(READ_SECONDS)
+        match operation:
+            case Propose(command):
+                return await self._commit(command)
+            case Switchover():
+                return await self._change(operation, request_switchover)
+            case Failover():
+                return await self._change(operation, request_failover)
+
+    async def _change(self, operation: Switchover | Failover, plan: _Request) -> OperationResult:
+        state = self._log.state
+        decided = plan(state, self.view(), target=operation.target, by=operation.by)
+        if isinstance(decided, list):
+            return refused(decided)
+        if operation.dry_run:
+            return OperationResult(applied=False, plan=_steps(state, decided), target=decided.target)
+        result = await self._commit(decided)
+        return msgspec.structs.replace(result, target=decided.target)
+
+    async def _commit(self, command: AnyCommand) -> OperationResult:
+        outcome = await self._log.propose(command)
+        self._wake.set()
+        if outcome.rejection is not None:
+            reason = outcome.rejection.value
+            return OperationResult(applied=False, reason=reason, text=f"the log rejected it: {reason}")
+        return OperationResult(applied=True, index=self._log.applied_index)
+
+
+class _Request(Protocol):
+    def __call__(
+        self, state: ClusterState, view: ClusterView, *, target: str, by: str
+    ) -> BeginSwitchover | BeginFailover | list[Refusal]: ...
+
+
+def refused(refusals: list[Refusal]) -> OperationResult:
+    first, *others = refusals
+    text = "; ".join([first.text, *(r.text for r in others)])
+    return OperationResult(applied=False, reason=first.reason.value, text=text)
+
+
+def _steps(state: ClusterState, decided: BeginSwitchover | BeginFailover) -> tuple[str, ...]:
+    if isinstance(decided, BeginSwitchover):
+        return (
+            f"epoch {state.epoch + 1} begins: {state.primary} becomes read-only, its running commits end first",
+            f"{decided.target} receives and applies everything that {state.primary} has",
+            f"{decided.target} becomes writable",
+            f"the other replicas and {state.primary} follow {decided.target}",
+        )
+    return (
+        f"epoch {state.epoch + 1} begins: {state.primary} is fenced",
+        f"at least {state.fence_quorum()} members of the sync set stop receiving and say what they hold",
+        f"{decided.target or 'the most advanced of them'} applies what it received and becomes writable",
+        "the others follow it",
+    )

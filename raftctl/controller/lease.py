@@ -1,0 +1,44 @@
+"""The lease of rule R7: a primary's controller keeps mysqld writable only while a leader with a live quorum agrees.
+
+The holder counts from when it *sent* the report that a grant answers, on its own monotonic clock, so delays on the way
+only shorten a lease and clocks are never compared.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+_REMEMBERED = 256
+
+
+class Lease:
+    """The holder's side. Times are seconds of one monotonic clock."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._sent: OrderedDict[int, float] = OrderedDict()
+        self._epoch = 0
+        self._until = started
+
+    def asked(self, seq: int, now: float) -> None:
+        """Report `seq` leaves now."""
+        self._sent[seq] = now
+        while len(self._sent) > _REMEMBERED:
+            self._sent.popitem(last=False)
+
+    def granted(self, *, seq: int, epoch: int, ttl: float) -> None:
+        """A grant for report `seq` arrived; unknown and older ones change nothing."""
+        sent = self._sent.get(seq)
+        if sent is None or epoch < self._epoch:
+            return
+        self._until = sent + ttl if epoch > self._epoch else max(self._until, sent + ttl)
+        self._epoch = epoch
+
+    def remaining(self, epoch: int, now: float) -> float:
+        """Seconds for which the lease of this epoch still holds; 0.0 when it does not."""
+        return max(0.0, self._until - now) if epoch == self._epoch else 0.0
+
+    def is_over(self, epoch: int, now: float, *, ttl: float) -> bool:
+        """Whether a writable mysqld must be fenced. A controller that just started may have inherited a lease that its
+        former process held: it waits one `ttl` for the first grant."""
+        return self.remaining(epoch, now) == 0.0 and now - self._started >= ttl

@@ -1,0 +1,75 @@
+"""`raftctl controller run`: reads the configuration, runs one node and its API until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from raftctl import tls
+from raftctl.api_client import ApiClient, split_address
+from raftctl.controller.api import Api
+from raftctl.controller.config import ControllerConfig, Secrets, load, load_secrets
+from raftctl.controller.node import Node
+from raftctl.errors import RaftctlError
+
+logger = logging.getLogger(__name__)
+
+
+def run(config_path: Path) -> None:
+    """Run until SIGTERM or SIGINT. Raises RaftctlError (configuration, secrets, a damaged log, an address in use)."""
+    config = load(config_path)
+    secrets = load_secrets(config.secrets_file)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {config.node} %(message)s")
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    asyncio.run(_serve(config, secrets))
+
+
+async def _serve(config: ControllerConfig, secrets: Secrets) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    node = Node(config, secrets)
+    async with _api(node, config):
+        running = asyncio.create_task(node.run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            logger.info("stopping")
+            running.cancel()
+        stopping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await _result(running, config)
+
+
+async def _result(running: asyncio.Task[None], config: ControllerConfig) -> None:
+    try:
+        await running
+    except OSError as error:
+        raise RaftctlError(f"cannot listen on {config.raft.listen}: {error.strerror or error}") from None
+
+
+@contextlib.asynccontextmanager
+async def _api(node: Node, config: ControllerConfig):  # type: ignore[no-untyped-def]
+    client = ApiClient(tls.client_context(config.api.ca, config.api.cert, config.api.key))
+    runner = web.AppRunner(Api(node, client).application(), access_log=None)
+    await runner.setup()
+    host, port = split_address(config.api.listen)
+    context = tls.server_context(config.api.cert, config.api.key, config.api.ca)
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=context, shutdown_timeout=1.0).start()
+    except OSError as error:
+        raise RaftctlError(
+            f"cannot listen on {config.api.listen}: {error.strerror or error}",
+            hint="another process uses the port: see `ss -ltnp`",
+        ) from None
+    try:
+        yield
+    finally:
+        await runner.cleanup()

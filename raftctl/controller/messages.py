@@ -1,0 +1,82 @@
+"""What controllers tell each other beside Raft: reports, leases and requests to the leader. MessagePack, tagged."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftctl.cluster.codec import pack, unpack
+from raftctl.cluster.commands import AnyCommand
+from raftctl.cluster.facts import MemberReport
+
+
+class ReportMessage(msgspec.Struct, frozen=True, tag="report"):
+    """To every peer, so that whoever leads next knows the members already."""
+
+    report: MemberReport
+
+
+class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
+    """The leader's answer to the primary's report `seq`: stay writable for `ttl` seconds from when that was *sent*."""
+
+    epoch: int
+    seq: int
+    ttl: float
+
+
+class Switchover(msgspec.Struct, frozen=True, tag="switchover"):
+    by: str
+    target: str = ""
+    dry_run: bool = False
+
+
+class Failover(msgspec.Struct, frozen=True, tag="failover"):
+    by: str
+    target: str = ""
+    dry_run: bool = False
+
+
+class Propose(msgspec.Struct, frozen=True, tag="propose"):
+    """Have this very command committed."""
+
+    command: AnyCommand
+
+
+Operation = Switchover | Failover | Propose
+
+
+class OperationResult(msgspec.Struct, frozen=True):
+    """`applied`: it was committed and took effect. Otherwise `reason` is a value of planner.refusal.Reason, of
+    cluster.apply.Rejection, or "no-quorum"."""
+
+    applied: bool
+    reason: str = ""
+    text: str = ""
+    hint: str = ""
+    plan: tuple[str, ...] = ()
+    index: int = 0  # of the log entry
+    target: str = ""
+
+
+class Ask(msgspec.Struct, frozen=True, tag="ask"):
+    """To the leader: carry this out."""
+
+    request_id: int
+    operation: Operation
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    request_id: int
+    result: OperationResult
+
+
+PeerMessage = ReportMessage | LeaseGrant | Ask | Answer
+
+
+def encode(message: PeerMessage) -> bytes:
+    return pack(message)
+
+
+def decode(body: bytes) -> PeerMessage:
+    """Raises msgspec.DecodeError (a ValidationError too) on what this version does not understand."""
+    message: PeerMessage = unpack(body, PeerMessage)
+    return message

@@ -1,0 +1,331 @@
+"""One controller: Raft, the cluster state, the own mysqld, reports, leases and requests, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+import raftctl
+from raftctl.api_client import split_address
+from raftctl.cluster.commands import Record
+from raftctl.cluster.facts import MemberFacts, MemberReport, RaftFacts
+from raftctl.cluster.state import ClusterState, Member
+from raftctl.consensus.types import Config, Event, NotLeader, Role
+from raftctl.controller import messages
+from raftctl.controller.cluster_log import ClusterLog
+from raftctl.controller.config import ControllerConfig, Secrets
+from raftctl.controller.events import NodeEvent
+from raftctl.controller.keeper import Keeper
+from raftctl.controller.leader import Leader
+from raftctl.controller.lease import Lease
+from raftctl.controller.messages import Operation, OperationResult
+from raftctl.controller.raft_node import ProposalLost, RaftNode
+from raftctl.controller.reports import ReportBook
+from raftctl.controller.transport import Address
+from raftctl.controller.wire import ClusterKey
+from raftctl.hosts.services import ServiceManager, SupervisorServices
+from raftctl.mysql.client import Endpoint
+
+logger = logging.getLogger(__name__)
+
+REPORT_SECONDS: Final = 0.25
+LEASE_WATCH_SECONDS: Final = 0.1
+OPERATION_SECONDS: Final = 5.0
+RECORDS_KEPT: Final = 200  # history lines that wait for a leader
+
+
+class Node:
+    """Everything of one controller but its HTTP server. Runs on one event loop."""
+
+    def __init__(self, config: ControllerConfig, secrets: Secrets) -> None:
+        self.config = config
+        self.name = config.node
+        self._clock = time.monotonic
+        now = self._clock()
+        self.log = ClusterLog()
+        self.lease = Lease(now)
+        self.book = ReportBook(now)
+        self.raft = self._make_raft(secrets)
+        self.log.attach(self.raft)
+        self.leader = Leader(log=self.log, book=self.book, raft=self.raft)
+        self.keeper = self._make_keeper(secrets) if config.mysql else None
+        self._report_due = asyncio.Event()
+        self._seq = itertools.count(1)
+        self._requests: dict[int, asyncio.Future[OperationResult]] = {}
+        self._request_ids = itertools.count(1)
+        self._records: asyncio.Queue[Record] = asyncio.Queue(RECORDS_KEPT)
+        self._leader_heard = -math.inf
+        self.elections = 0  # begun by this process
+        self._carrying: set[asyncio.Task[None]] = set()
+
+    def _make_raft(self, secrets: Secrets) -> RaftNode:
+        config = self.config
+        return RaftNode(
+            config=Config(
+                node_id=config.node,
+                voters=tuple(sorted(config.peers)),
+                election_timeout=config.raft.election_timeout,
+                heartbeat_interval=config.raft.heartbeat_interval,
+                max_entries_per_append=config.raft.log_batch_size,
+            ),
+            cluster_id=config.cluster_id,
+            incarnation=config.incarnation,
+            key=ClusterKey(secrets.cluster_key.reveal().encode()),
+            directory=Path(config.directory) / "raft",
+            listen=Address(*split_address(config.raft.listen)),
+            peers={name: Address(*split_address(peer.raft)) for name, peer in config.peers.items()},
+            apply=self.log.apply,
+            on_event=_log_event,
+            on_app_message=self._received,
+            on_role_change=self._role_changed,
+        )
+
+    def _make_keeper(self, secrets: Secrets) -> Keeper:
+        mysql = self.config.mysql
+        assert mysql is not None
+        return Keeper(
+            me=self.name,
+            endpoint=Endpoint(user=mysql.user, password=secrets.admin_password, unix_socket=mysql.socket),
+            replication_password=secrets.replication_passwords[self.name],
+            services=make_services(self.config),
+            log=self.log,
+            lease=self.lease,
+            members=self._members,
+            record=self._remember,
+            on_change=self._report_now,
+        )
+
+    def _members(self) -> dict[str, Member]:
+        return self.log.state.members or self.config.peers
+
+    # --- life ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled. Raises what RaftNode.start raises; any other exception is a bug and ends the process."""
+        await self.raft.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for task in self._tasks():
+                    tasks.create_task(task)
+        finally:
+            await self.raft.stop()
+
+    def _tasks(self) -> list[Coroutine[Any, Any, None]]:
+        tasks = [self._report_forever(), self._write_history(), self.leader.run(), self._confirm()]
+        if self.keeper is not None:
+            watch = self.keeper.watch_lease(ttl=lambda: self.log.state.settings.lease_ttl, interval=LEASE_WATCH_SECONDS)
+            tasks += [self.keeper.run(), watch]
+        return tasks
+
+    async def _confirm(self) -> None:
+        """Learn once that the applied state is no older than this process (see planner.local)."""
+        while True:
+            try:
+                index = await self.raft.read_index(timeout=OPERATION_SECONDS)
+            except TimeoutError:
+                continue
+            logger.info("state confirmed up to index %d", index)
+            if self.keeper is not None:
+                self.keeper.confirmed = True
+                self.keeper.poke()
+            return
+
+    def _role_changed(self, role: Role, term: int, leader: str) -> None:
+        self.elections += role is Role.CANDIDATE
+        logger.info("raft: %s in term %d, leader %s", role.value, term, leader or "unknown")
+        self.leader.lead(role is Role.LEADER)
+        self._report_now()
+
+    # --- reports and leases ----------------------------------------------------------------------------
+
+    def _report_now(self) -> None:
+        self._report_due.set()
+
+    async def _report_forever(self) -> None:
+        before = self._clock()
+        while True:
+            try:
+                async with asyncio.timeout(REPORT_SECONDS):
+                    await self._report_due.wait()
+            except TimeoutError:
+                pass
+            self._report_due.clear()
+            now = self._clock()
+            if now - before > self.log.state.settings.silence_deadline / 2:
+                self.book.forget_time(now)  # it was this process that was away
+            before = now
+            self._report(now)
+
+    def _report(self, now: float) -> None:
+        report = self.report(next(self._seq))
+        self.lease.asked(report.seq, now)
+        body = messages.encode(messages.ReportMessage(report))
+        for peer in self.config.peers:
+            if peer != self.name:
+                self.raft.send_app(peer, body)
+        self._heard_report(self.name, report)
+
+    def report(self, seq: int = 0) -> MemberReport:
+        if self.keeper is not None:
+            return self.keeper.report(seq=seq)
+        state = self.log.state
+        return MemberReport(member=self.name, seq=seq, version=state.version, epoch=state.epoch)
+
+    def _heard_report(self, peer: str, report: MemberReport) -> None:
+        if report.member != peer:
+            logger.warning("%s reports as %s: ignored", peer, report.member)
+            return
+        before = self.book.latest(peer)
+        self.book.add(report, self.log.state, self._clock())
+        self._grant(report)
+        if before is None or msgspec.structs.replace(before, seq=0) != msgspec.structs.replace(report, seq=0):
+            self.leader.poke()
+
+    def _grant(self, report: MemberReport) -> None:
+        """Rule R7: a lease only from a leader that a majority follows now, to the primary of the current epoch."""
+        state = self.log.state
+        if report.member != state.primary or report.epoch != state.epoch or not self.leader.is_current:
+            return
+        try:
+            contact = self.raft.quorum_contact()
+        except NotLeader:
+            return
+        if self._clock() - contact > state.settings.election_timeout:
+            return
+        grant = messages.LeaseGrant(epoch=state.epoch, seq=report.seq, ttl=state.settings.lease_ttl)
+        if report.member == self.name:
+            self._granted(grant)
+        else:
+            self.raft.send_app(report.member, messages.encode(grant))
+
+    def _granted(self, grant: messages.LeaseGrant) -> None:
+        had = self.lease.remaining(grant.epoch, self._clock()) > 0
+        self.lease.granted(seq=grant.seq, epoch=grant.epoch, ttl=grant.ttl)
+        if not had and self.keeper is not None:
+            self.keeper.poke()
+
+    # --- messages --------------------------------------------------------------------------------------
+
+    def _received(self, peer: str, body: bytes) -> None:
+        try:
+            message = messages.decode(body)
+        except (msgspec.DecodeError, ValueError) as error:
+            logger.warning("%s sent what cannot be understood: %s", peer, error)
+            return
+        match message:
+            case messages.ReportMessage(report):
+                self._heard_report(peer, report)
+            case messages.LeaseGrant():
+                self._granted(message)
+            case messages.Ask():
+                task = asyncio.get_running_loop().create_task(self._answer(peer, message))
+                self._carrying.add(task)
+                task.add_done_callback(self._carrying.discard)
+            case messages.Answer(request_id, result):
+                future = self._requests.pop(request_id, None)
+                if future is not None and not future.done():
+                    future.set_result(result)
+
+    async def _answer(self, peer: str, ask: messages.Ask) -> None:
+        result = await self._lead(ask.operation)
+        self.raft.send_app(peer, messages.encode(messages.Answer(ask.request_id, result)))
+
+    # --- operations ------------------------------------------------------------------------------------
+
+    async def operate(self, operation: Operation, timeout: float = OPERATION_SECONDS) -> OperationResult:
+        """Have the leader carry out `operation`, whoever leads. Never raises: no leader is a result too."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    leader = self.raft.status().leader
+                    if leader == self.name:
+                        return await self._lead(operation)
+                    if leader and (result := await self._forward(leader, operation)) is not None:
+                        return result
+                    await asyncio.sleep(self.config.raft.heartbeat_interval)
+        except TimeoutError:
+            return no_quorum(f"no answer of a leader within {timeout:g} s")
+
+    async def _lead(self, operation: Operation) -> OperationResult:
+        try:
+            return await self.leader.operate(operation)
+        except (NotLeader, ProposalLost, TimeoutError) as error:
+            return no_quorum(str(error) or "no majority of the controllers confirmed it in time")
+
+    async def _forward(self, leader: str, operation: Operation) -> OperationResult | None:
+        request_id = next(self._request_ids)
+        future: asyncio.Future[OperationResult] = asyncio.get_running_loop().create_future()
+        self._requests[request_id] = future
+        try:
+            if not self.raft.send_app(leader, messages.encode(messages.Ask(request_id, operation))):
+                return None
+            return await future
+        finally:
+            self._requests.pop(request_id, None)
+
+    def _remember(self, record: Record) -> None:
+        if self._records.full():
+            self._records.get_nowait()  # the oldest one; it is in this host's log file
+        self._records.put_nowait(record)
+
+    async def _write_history(self) -> None:
+        """Bring what was done here into the log, when there is a leader to take it."""
+        while True:
+            record = await self._records.get()
+            while (await self.operate(messages.Propose(record))).reason == NO_QUORUM:
+                await asyncio.sleep(1.0)  # noqa: ASYNC110 (the answer is the leader's: nothing here to wait for)
+
+    # --- what the API shows ----------------------------------------------------------------------------
+
+    def facts(self) -> MemberFacts:
+        status = self.raft.status()
+        return MemberFacts(
+            node=self.name,
+            version=raftctl.__version__,
+            raft=RaftFacts(
+                state=status.role.value,
+                term=status.term,
+                leader=status.leader,
+                commit_index=status.commit_index,
+                applied_index=status.applied_index,
+                log_index=status.last_index,
+            ),
+            report=self.report(),
+            state=msgspec.structs.replace(self.log.state, history=()),
+            connected=status.connected,
+            quorum_contact_seconds=_finite(status.quorum_contact_age),
+            leader_contact_seconds=None,
+        )
+
+    @property
+    def state(self) -> ClusterState:
+        return self.log.state
+
+
+NO_QUORUM: Final = "no-quorum"
+
+
+def no_quorum(text: str) -> OperationResult:
+    hint = "see `raftctl status` for who is missing"
+    return OperationResult(applied=False, reason=NO_QUORUM, text=text, hint=hint)
+
+
+def make_services(config: ControllerConfig) -> ServiceManager:
+    assert config.services.kind == "supervisor", "only the sandbox's services are supported yet"
+    return SupervisorServices(Path(config.services.socket))
+
+
+def _finite(age: float | None) -> float | None:
+    return age if age is not None and math.isfinite(age) else None
+
+
+def _log_event(event: Event | NodeEvent) -> None:
+    logger.info("raft: %s %s", event.kind, event.detail)

@@ -1,0 +1,49 @@
+"""The last report of every member, with ages: what the leader's view is made of. Every controller keeps one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftctl.cluster.facts import MemberReport
+from raftctl.cluster.state import ClusterState
+from raftctl.planner.sync_set import receives
+from raftctl.planner.view import ClusterView, Seen
+
+
+class _Kept(msgspec.Struct):
+    report: MemberReport
+    at: float
+    receiving_at: float
+
+
+class ReportBook:
+    """Times are seconds of one monotonic clock, passed in."""
+
+    def __init__(self, now: float) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._listening_since = now
+
+    def add(self, report: MemberReport, state: ClusterState, now: float) -> None:
+        """Keep a report that just arrived; one connection carries them in order."""
+        kept = self._kept.get(report.member)
+        receiving = bool(state.primary) and receives(state, report)
+        receiving_at = now if receiving else kept.receiving_at if kept else float("-inf")
+        self._kept[report.member] = _Kept(report, now, receiving_at)
+
+    def forget_time(self, now: float) -> None:
+        """This process was away (stopped, starved): the silence of others in that time means nothing."""
+        self._listening_since = now
+
+    def latest(self, member: str) -> MemberReport | None:
+        kept = self._kept.get(member)
+        return kept.report if kept else None
+
+    def view(self, *, now: float, version_since: float) -> ClusterView:
+        return ClusterView(
+            members={
+                name: Seen(report=kept.report, age=now - kept.at, receiving_age=now - kept.receiving_at)
+                for name, kept in self._kept.items()
+            },
+            listening_seconds=now - self._listening_since,
+            version_seconds=now - version_since,
+        )
