@@ -163,6 +163,7 @@ def connect(endpoint: Endpoint, *, connect_timeout: float = 1.0, timeout: float 
         port=endpoint.port,
         unix_socket=endpoint.unix_socket or None,
         ssl=None if endpoint.unix_socket else (endpoint.tls or _unverified_tls()),
+        ssl_disabled=bool(endpoint.unix_socket),
         connect_timeout=max(connect_timeout, 0.001),
         init_command=_SESSION_SETTINGS,
         autocommit=True,
