@@ -25,6 +25,11 @@ from raftctl.consensus.types import (
 # --- campaigning ----------------------------------------------------------------------------------
 
 
+def tick(state: State) -> None:
+    if state.now >= state.election_deadline:
+        start_pre_vote(state, reason="election-timeout" if state.role is Role.FOLLOWER else "again")
+
+
 def start_pre_vote(state: State, *, reason: str) -> None:
     """Ask every voter whether it would vote for this node in the next term."""
     assert state.is_voter
@@ -145,7 +150,7 @@ def _pre_vote_refusal(state: State, message: PreVote) -> str:
         return "hears-leader"
     refusal = _vote_refusal(state, message)
     if not refusal and _outranks(state, message):
-        return "rival-yields"
+        return "outranked"
     return refusal
 
 

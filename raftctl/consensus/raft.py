@@ -134,8 +134,8 @@ class Raft:
         state.advance(now)
         if state.leadership is not None:
             replication.tick(state)
-        elif state.now >= state.election_deadline:
-            election.start_pre_vote(state, reason="election-timeout")
+        else:
+            election.tick(state)
         state.check_invariants()
 
     def propose(self, data: bytes, now: float) -> int:

@@ -1,0 +1,253 @@
+"""Rules of Raft broken on purpose: each must be noticed, by the simulation or by a test.
+
+`python -m tests.simulation.mutants [NAME...]` copies the package, breaks one rule at a time and says who noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = "0:300"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    module: str  # in raftctl/consensus
+    old: str
+    new: str
+
+
+MUTANTS = [
+    Mutant(
+        "commit entries of earlier terms by counting (figure 8)",
+        "replication.py",
+        "if state.log.term_at(index) == state.term and state.log.commit_to(index):",
+        "if state.log.commit_to(index):",
+    ),
+    Mutant(
+        "count acknowledgements of an earlier term",
+        "raft.py",
+        "if message.term < state.term:",
+        "if message.term < state.term and not isinstance(message, AppendEntriesReply):",
+    ),
+    Mutant(
+        "acknowledge before the disk has it",
+        "follower.py",
+        "state.send_when_durable(_reply(state, message, success=True, match_index=verified))",
+        "state.outbox.send(_reply(state, message, success=True, match_index=verified))",
+    ),
+    Mutant(
+        "grant a vote before the disk has it",
+        "election.py",
+        "state.send_when_durable(RequestVoteReply(sender=state.id, to=message.sender",
+        "state.outbox.send(RequestVoteReply(sender=state.id, to=message.sender",
+    ),
+    Mutant(
+        "ask for votes before the own vote is on disk",
+        "election.py",
+        "        state.send_when_durable(\n            RequestVote(",
+        "        state.outbox.send(\n            RequestVote(",
+    ),
+    Mutant(
+        "vote twice in a term",
+        "election.py",
+        'if message.term == state.term and state.voted_for not in ("", message.sender):',
+        "if False:",
+    ),
+    Mutant(
+        "vote for a log that is behind",
+        "election.py",
+        "if not state.log.is_up_to_date(",
+        "if False and not state.log.is_up_to_date(",
+    ),
+    Mutant(
+        "a majority of half the voters",
+        "membership.py",
+        "return voters // 2 + 1",
+        "return (voters + 1) // 2",
+    ),
+    Mutant(
+        "commit past what is verified",
+        "follower.py",
+        "log.commit_to(min(message.commit_index, verified))",
+        "log.commit_to(min(message.commit_index, log.last_index))",
+    ),
+    Mutant(
+        "acknowledge everything in the log",
+        "follower.py",
+        "return end if log.term_at(message.prev_log_index)",
+        "return log.last_index if log.term_at(message.prev_log_index)",
+    ),
+    Mutant(
+        "truncate without a conflict",
+        "log.py",
+        "or self.term_at(entry.index) == entry.term:",
+        "or (self.term_at(entry.index) == entry.term and entry.index <= self.commit_index):",
+    ),
+    Mutant(
+        "credit truncated entries to a write in flight",
+        "log.py",
+        "self._in_flight = deque((ticket, min(last, kept)) for ticket, last in self._in_flight)",
+        "pass",
+    ),
+    Mutant(
+        "skip the check of the predecessor",
+        "follower.py",
+        "return end if log.term_at(message.prev_log_index) == message.prev_log_term else None",
+        "return end if message.prev_log_index <= log.last_index else None",
+    ),
+    Mutant(
+        "the leader counts itself before its disk",
+        "replication.py",
+        "return state.log.durable_index if node == state.id",
+        "return state.log.last_index if node == state.id",
+    ),
+    Mutant(
+        "answer reads without a heartbeat round",
+        "reads.py",
+        "PendingRead(request_id, leadership.round + 1)",
+        "PendingRead(request_id, 0)",
+    ),
+    Mutant(
+        "answer reads from a round that began before the request",
+        "reads.py",
+        "PendingRead(request_id, leadership.round + 1)",
+        "PendingRead(request_id, leadership.round)",
+    ),
+    Mutant(
+        "answer reads before a commit of the own term",
+        "reads.py",
+        "or state.log.commit_index < leadership.first_index",
+        "",
+    ),
+    Mutant(
+        "hand out entries that are not durable here",
+        "log.py",
+        "last = min(self.commit_index, self.durable_index)",
+        "last = self.commit_index",
+    ),
+    Mutant(
+        "forget to yield to rivals and to retry soon",
+        "election.py",
+        "    state.election_deadline = min(state.election_deadline, retry)",
+        "    del retry",
+    ),
+    Mutant(
+        "no check-quorum",
+        "replication.py",
+        "if state.now >= check_quorum_deadline(state):",
+        "if state.now >= check_quorum_deadline(state) and False:",
+    ),
+    Mutant(
+        "no stickiness",
+        "state.py",
+        "return not self.leader_lost and self.now - self.heard_leader_at < self.config.election_timeout",
+        "return False",
+    ),
+    Mutant(
+        "never back off",
+        "progress.py",
+        "max(self.match_index + 1, min(self.next_index, agreed_index + 1))",
+        "self.next_index",
+    ),
+    Mutant(
+        "no heartbeats while idle",
+        "replication.py",
+        "    if state.now >= leadership.heartbeat_deadline:",
+        "    if state.now >= leadership.heartbeat_deadline and state.log.commit_index < state.log.last_index:",
+    ),
+    Mutant(
+        "grant pre-votes without looking at the log or the leader",
+        "election.py",
+        "    refusal = _pre_vote_refusal(state, message)",
+        '    refusal = ""',
+    ),
+    Mutant(
+        "pre-vote enters the term",
+        "raft.py",
+        "return isinstance(message, PreVote) or (",
+        "return (",
+    ),
+    Mutant(
+        "keep the vote in a new term",
+        "state.py",
+        '        self._enter_term(term, voted_for="")',
+        "        self._enter_term(term, voted_for=self.voted_for)",
+    ),
+    Mutant(
+        "lose interest in the transfer deadline",
+        "transfer.py",
+        'leadership.transfer_target = ""',
+        "pass",
+    ),
+]
+
+
+def break_rule(mutant: Mutant, copy: Path) -> None:
+    shutil.copytree(ROOT / "raftctl", copy / "raftctl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    path = copy / "raftctl" / "consensus" / mutant.module
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        raise LookupError(f"{mutant.name}: the text to break stands {text.count(mutant.old)} times in {path.name}")
+    path.write_text(text.replace(mutant.old, mutant.new))
+
+
+def run(copy: Path, *arguments: str) -> str:
+    """The last line of output when the run fails, "" when it passes."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return "" if done.returncode == 0 else (done.stdout.strip() or done.stderr.strip())
+
+
+def noticed_by_simulation(copy: Path) -> str:
+    return _first(run(copy, "tests.simulation", "--seeds", SEEDS))
+
+
+def noticed_by_tests(copy: Path) -> str:
+    output = run(copy, "pytest", "-q", "-x", "tests/unit/consensus", "tests/scenarios/raft")
+    return next((line for line in output.splitlines() if line.startswith("FAILED")), _first(output))
+
+
+def _first(output: str) -> str:
+    return output.splitlines()[0] if output else ""
+
+
+def main() -> int:
+    unnoticed = []
+    for mutant in MUTANTS:
+        if sys.argv[1:] and not any(word in mutant.name for word in sys.argv[1:]):
+            continue
+        with tempfile.TemporaryDirectory(prefix="raft-mutant-") as folder:
+            copy = Path(folder)
+            break_rule(mutant, copy)
+            began = time.monotonic()
+            simulation, tests = noticed_by_simulation(copy), noticed_by_tests(copy)
+            print(f"{mutant.name} ({time.monotonic() - began:.0f} s)")
+            print(f"    simulation: {simulation[:150] or '-'}\n    tests: {tests[:150] or '-'}", flush=True)
+            if not simulation and not tests:
+                unnoticed.append(mutant.name)
+    print(f"not noticed: {', '.join(unnoticed) or 'none'}")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
