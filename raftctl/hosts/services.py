@@ -93,6 +93,10 @@ class SupervisorServices:
         pid: int | None = self._status(time.monotonic() + timeout, unit)["pid"]
         return pid
 
+    def is_configured(self, unit: Unit, *, timeout: float) -> bool:
+        """Whether it may be started: the file that it waits for is there."""
+        return bool(self._status(time.monotonic() + timeout, unit)["configured"])
+
     def mask(self, unit: Unit, *, timeout: float) -> None:
         self._ask(time.monotonic() + timeout, "mask", unit)
 

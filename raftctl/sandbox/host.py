@@ -15,7 +15,7 @@ from typing import Any
 import raftctl.sandbox.supervisor
 from raftctl.errors import HostError
 from raftctl.hosts.services import SupervisorServices
-from raftctl.sandbox.processes import freeze_host, kill_host, mark, pids_of, thaw_host
+from raftctl.sandbox.processes import freeze_host, is_stopped, kill_host, mark, pids_of, thaw_host
 
 _POLL_S = 0.01
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), less the final zero byte
@@ -43,6 +43,10 @@ class SandboxHost:
             json.dumps({"socket": str(self.socket), "lock": str(lock), "units": with_logs}, indent=1)
         )
 
+    def units(self) -> list[str]:
+        """Names of the units that were configured."""
+        return list(json.loads(self._config.read_text())["units"])
+
     def log_of(self, unit: str) -> Path:
         """Where standard output and error of a unit go."""
         return self._log.with_name(f"{unit}.log")
@@ -53,9 +57,16 @@ class SandboxHost:
             probe.settimeout(1.0)
             try:
                 probe.connect(str(self.socket))
+            except TimeoutError:  # frozen, and many wait for it
+                return True
             except OSError:
                 return False
             return True
+
+    def is_frozen(self) -> bool:
+        """Whether the supervisor is stopped by a signal."""
+        pids = self.pids()
+        return bool(pids) and is_stopped(pids[0])
 
     def power_on(self, *, timeout: float) -> None:
         """Start the supervisor, which starts the units. Left-overs of an earlier life are killed first.

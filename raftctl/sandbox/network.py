@@ -36,14 +36,20 @@ def free_ports(count: int) -> list[int]:
     for port in random.sample(_PORTS, len(_PORTS)):
         if len(found) == count:
             return found
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-        found.append(port)
+        if is_free(port):
+            found.append(port)
     raise HostError(f"there are no {count} free TCP ports from {_PORTS.start} to {_PORTS.stop - 1}")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on the TCP port of the loopback address."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # old connections in TIME_WAIT do not count
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
 
 
 def cuts(members: Sequence[str], sides: Sequence[Sequence[str]], *, one_way: bool) -> set[tuple[str, str]]:

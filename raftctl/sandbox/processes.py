@@ -72,10 +72,22 @@ def freeze_host(host: Path, *, timeout: float) -> None:
         HostError: some still run after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
-    while running := [pid for pid in pids_of(host) if _state(str(pid))[0] not in ("T", "t")]:
+    while running := [pid for pid in pids_of(host) if not is_stopped(pid)]:
         for pid in running:
             _signal(pid, host, signal.SIGSTOP)
         _pause(deadline, f"processes {running} of {host.name} do not stop")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal."""
+    return _state(str(pid))[0] in ("T", "t")
+
+
+def wait_stopped(pid: int, *, timeout: float) -> None:
+    """Wait until a process that was sent SIGSTOP has stopped. Raises HostError when it has not in `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while _state(str(pid))[0] not in ("T", "t", "X", "Z"):
+        _pause(deadline, f"process {pid} does not stop")
 
 
 def thaw_host(host: Path) -> None:

@@ -95,6 +95,7 @@ class Unit:
         return {
             "active": running,
             "pid": self._process.pid if self._process and running else None,
+            "configured": self.may_start(),
             "gate": self._in_gate,
             "masked": self.masked,
             "restarting": self.restart_at is not None,

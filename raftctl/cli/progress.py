@@ -1,0 +1,31 @@
+"""What long work is doing, on stderr: a bar on a terminal, a line per step elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[Callable[[str, float | None], None]]:
+    """Yields `report(what, fraction done or None)`."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from raftctl.cli.render import console
+
+    with console(sys.stderr).status("") as status:
+        yield lambda what, done: status.update(what if done is None else f"{what} {done:4.0%}")
+
+
+def _lines() -> Callable[[str, float | None], None]:
+    last = ""
+
+    def report(what: str, done: float | None) -> None:  # noqa: ARG001 (how far is of no use in a log)
+        nonlocal last
+        if what != last:
+            print(what, file=sys.stderr, flush=True)  # noqa: T201
+        last = what
+
+    return report
