@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any
 
 from raftctl.controller.transport import Address
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-T = TypeVar("T")
 
 
 def free_ports(count: int) -> list[int]:
@@ -26,17 +23,6 @@ def free_ports(count: int) -> list[int]:
     for s in sockets:
         s.close()
     return ports
-
-
-def wait_for(condition: Callable[[], T], *, what: str, timeout: float = 30.0) -> T:
-    """The first true value of `condition`; AssertionError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.02)
 
 
 class Unreachable(Exception):
@@ -52,7 +38,6 @@ class RaftMember:
         self.address = peers[name]
         directory.mkdir()
         self.socket = directory / "client.sock"
-        self._log: IO[bytes] | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.config_file = directory / "config.json"
         config = {
@@ -143,7 +128,7 @@ class RaftCluster:
                     return self.members[status["node_id"]]
             return None
 
-        return wait_for(find, what="a leader", timeout=timeout)
+        return wait_until(find, what="a leader", timeout=timeout)
 
     def propose(self, data: str, *, timeout: float = 30.0) -> None:
         """Have `data` acknowledged by whoever leads. It may be applied more than once when a leader died over
@@ -155,7 +140,7 @@ class RaftCluster:
             except Unreachable:
                 return False
 
-        wait_for(attempt, what=f"acknowledgement of {data}", timeout=timeout)
+        wait_until(attempt, what=f"acknowledgement of {data}", timeout=timeout)
         self.acknowledged.append(data)
 
     def applied(self, name: str) -> list[str]:
@@ -166,9 +151,9 @@ class RaftCluster:
                 answer = self[name].ask("read", timeout=5.0)
             except Unreachable:
                 return None
-            return [*answer["ok"], "end"] if "ok" in answer else None
+            return answer.get("ok")  # type: ignore[no-any-return]
 
-        return wait_for(read, what=f"a read on {name}")[:-1]
+        return wait_until(read, what=f"a read on {name}")
 
     def check_nothing_lost(self) -> None:
         """Every running member has applied every acknowledged proposal, and all have the same sequence."""
@@ -178,11 +163,3 @@ class RaftCluster:
             lost = [data for data in self.acknowledged if data not in set(sequence)]
             assert not lost, f"acknowledged {len(self.acknowledged)}, lost {len(lost)}: {lost[:5]}"
             assert sequence[:shortest] == sequences[0][:shortest]
-
-
-def pause(member: RaftMember) -> None:
-    member.signal(signal.SIGSTOP)
-
-
-def resume(member: RaftMember) -> None:
-    member.signal(signal.SIGCONT)

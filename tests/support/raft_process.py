@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ class Process:
                     return {"ok": self.applied}
                 case "peek":
                     return {"ok": self.applied}
+                case "measure":
+                    return {"ok": await self.measure(request["count"], request["outstanding"])}
                 case "transfer":
                     return {"ok": await node.transfer(request["to"], timeout)}
                 case "status":
@@ -72,6 +75,21 @@ class Process:
         except TimeoutError:
             return {"error": "timeout"}
         raise ValueError(request)
+
+    async def measure(self, count: int, outstanding: int) -> dict[str, Any]:
+        """Latencies (seconds) and duration of `count` proposals of 256 bytes, `outstanding` at a time."""
+        latencies: list[float] = []
+        data = b"x" * 256
+
+        async def worker() -> None:
+            for _ in range(count // outstanding):
+                began = time.perf_counter()
+                await self.node.propose(data, 10.0)
+                latencies.append(time.perf_counter() - began)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(worker() for _ in range(outstanding)))
+        return {"latencies": latencies, "duration": time.perf_counter() - began}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

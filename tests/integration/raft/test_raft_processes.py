@@ -10,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from tests.support.raft_cluster import ROOT, RaftCluster, wait_for
+from tests.support.raft_cluster import ROOT, RaftCluster
+from tests.support.waiting import wait_until
 
 ClusterFactory = Callable[..., RaftCluster]
 
@@ -47,7 +48,7 @@ def test_a_minority_commits_nothing(raft_cluster: ClusterFactory) -> None:
     others = [m for m in cluster.members.values() if m is not leader]
     for member in others:
         member.kill()
-    wait_for(lambda: (s := leader.status()) and s["role"] != "leader", what="the lonely leader to step down")
+    wait_until(lambda: (s := leader.status()) and s["role"] != "leader", what="the lonely leader to step down")
     assert leader.ask("propose", data="lonely", timeout=0.5)["error"] == "not-leader"
     others[0].start()
     cluster.propose("after")
@@ -60,7 +61,7 @@ def test_a_stopped_leader_that_wakes_up_is_deposed_before_it_acts(raft_cluster: 
     old = cluster.leader()
     old.signal(signal.SIGSTOP)
     others = [m for m in cluster.members.values() if m is not old]
-    wait_for(lambda: any((s := m.status()) and s["role"] == "leader" for m in others), what="a new leader")
+    wait_until(lambda: any((s := m.status()) and s["role"] == "leader" for m in others), what="a new leader")
     old.signal(signal.SIGCONT)
     # Its first answer after waking comes from a loop that has a request and stale messages waiting at once.
     assert old.ask("propose", data="stale", timeout=0.2)["error"] == "not-leader"
