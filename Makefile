@@ -1,0 +1,48 @@
+# raftctl. `make help` lists the targets.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CHECKED := raftctl tests
+
+.PHONY: help demo test lint types unit integration simulate clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "raftctl needs Python 3.11 or newer: set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "no virtual environment could be made: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## a cluster on this machine that survives its primary
+	$(BIN)/raftctl sandbox demo
+
+test: lint types unit integration ## every test that this machine can run
+
+lint: $(READY) ## style and common mistakes
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+types: $(READY) ## strict types
+	$(BIN)/mypy
+
+unit: $(READY) ## fast tests without MySQL: logic, scenarios, simulation
+	$(BIN)/pytest tests/unit tests/scenarios tests/simulation -n 2 --dist worksteal -q
+
+integration: $(READY) ## tests on real MySQL, real processes, real networks
+	$(BIN)/pytest tests/integration tests/e2e tests/chaos -q
+
+SEEDS ?= 10000
+simulate: $(READY) ## the Raft simulator over SEEDS seeds
+	RAFTCTL_SEEDS=$(SEEDS) $(BIN)/pytest tests/simulation -n 2 --dist worksteal -q --timeout 0
+
+clean: ## remove the virtual environment and build files
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
