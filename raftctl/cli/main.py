@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from raftctl import __version__
-from raftctl.cli import controller
+from raftctl.cli import controller, sandbox
 from raftctl.cli.change_primary import failover, switchover
 from raftctl.cli.check import check
 from raftctl.cli.history import history
@@ -61,6 +61,7 @@ app.command("resume")(resume)
 app.command("check")(check)
 app.command("history")(history)
 app.add_typer(controller.app, name="controller")
+app.add_typer(sandbox.app, name="sandbox")
 
 
 def main() -> None:
