@@ -113,7 +113,11 @@ class ApiClient:
         data, errors = to_json(body), []
         for name, member in members.items():
             try:
-                answer = self.call(member, "POST", path, body=data, timeout=max(0.1, deadline - time.monotonic()))
+                left = max(0.1, deadline - time.monotonic())
+                connect_timeout = min(CONNECT_SECONDS_MAX, left)
+                answer = self.call(member, "POST", path, body=data, timeout=left, connect_timeout=connect_timeout)
+                if answer.status == http.HTTPStatus.OK:
+                    return decode(answer.body, dict)
             except CallError as error:
                 if error.sent:
                     raise RaftctlError(
@@ -122,8 +126,6 @@ class ApiClient:
                     ) from None
                 errors.append(f"{name}: {error}")
                 continue
-            if answer.status == http.HTTPStatus.OK:
-                return decode(answer.body, dict)
             refusal = _refusal(answer)
             if answer.status != http.HTTPStatus.SERVICE_UNAVAILABLE:
                 raise RefusedError(refusal.text, reason=refusal.reason, hint=refusal.hint)
@@ -132,12 +134,22 @@ class ApiClient:
             f"no controller could decide: {'; '.join(errors)}", hint="see `raftctl status` for who is missing"
         )
 
-    def call(self, member: Member, method: str, path: str, *, timeout: float, body: bytes | None = None) -> Answer:
-        """One request to one member. Raises CallError."""
+    def call(
+        self,
+        member: Member,
+        method: str,
+        path: str,
+        *,
+        timeout: float,
+        connect_timeout: float | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """One request to one member in `timeout` seconds, `connect_timeout` of them to connect. Raises CallError."""
         deadline = time.monotonic() + timeout
-        with contextlib.closing(self._connect(member, deadline)) as connection:
+        with contextlib.closing(self._connect(member, connect_timeout or timeout)) as connection:
             sock = connection.sock  # http.client forgets it when the server announces that it will close
             try:
+                sock.settimeout(_left(deadline))
                 connection.request(method, path, body=body, headers={"Content-Type": "application/json"})
                 sock.settimeout(_left(deadline))
                 response = connection.getresponse()
@@ -145,16 +157,14 @@ class ApiClient:
             except (OSError, http.client.HTTPException) as error:
                 raise CallError(_reason(error, timeout), sent=True) from None
 
-    def _connect(self, member: Member, deadline: float) -> http.client.HTTPSConnection:
+    def _connect(self, member: Member, timeout: float) -> http.client.HTTPSConnection:
         host, port = split_address(member.api)
-        timeout = min(CONNECT_SECONDS_MAX, _left(deadline))
         connection = http.client.HTTPSConnection(host, port, context=self._context)
         with contextlib.ExitStack() as undo:
             try:
                 plain = undo.enter_context(socket.create_connection((host, port), timeout))
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 secure = undo.enter_context(self._context.wrap_socket(plain, server_hostname=member.name))
-                secure.settimeout(_left(deadline))
             except OSError as error:
                 raise CallError(_reason(error, timeout)) from None
             undo.pop_all()
@@ -180,11 +190,11 @@ def in_parallel(members: Mapping[str, Member], ask: Callable[[Member], T | str],
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """Raises CallError when the answer is not what this version of raftctl expects."""
+    """The answer to a request that was carried out. Raises CallError when this version of raftctl cannot read it."""
     try:
         return from_json(body, kind)
     except msgspec.MsgspecError as error:
-        raise CallError(f"the answer is not understood: {error}") from None
+        raise CallError(f"the answer is not understood: {error}", sent=True) from None
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -17,7 +17,7 @@ import typer
 
 from raftctl.cli.options import Output
 from raftctl.cluster.codec import enc_hook, to_json
-from raftctl.errors import RaftctlError
+from raftctl.errors import RaftctlError, RefusedError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -118,7 +118,8 @@ def progress(text: str) -> Iterator[Callable[[str], object]]:
 def fail(error: RaftctlError) -> None:
     """An error for a person on stderr: one line of what and why, one of what to do."""
     typer.secho("error: ", err=True, nl=False, fg="red")
-    typer.echo(_one_line(str(error)), err=True)
+    reason = f" ({error.reason})" if isinstance(error, RefusedError) else ""
+    typer.echo(_one_line(f"{error}{reason}"), err=True)
     if error.hint:
         typer.secho("hint: ", err=True, nl=False, fg="cyan")
         typer.echo(_one_line(error.hint), err=True)
