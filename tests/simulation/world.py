@@ -186,6 +186,8 @@ class World:
         node = self.nodes[name]
         self.log(name, "goes on")
         node.paused = False
+        if node.raft is not None and node.raft.role is Role.LEADER and self.rng.random() < 0.5:
+            self.read(node)  # a client is quicker than the timer that will end this leadership
         waiting, node.inbox = node.inbox, []
         for action in waiting:
             action()
