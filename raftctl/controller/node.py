@@ -280,8 +280,8 @@ class Node:
         """Bring what was done here into the log, when there is a leader to take it."""
         while True:
             record = await self._records.get()
-            while (await self.operate(messages.Propose(record))).reason == NO_QUORUM:
-                await asyncio.sleep(1.0)  # noqa: ASYNC110 (the answer is the leader's: nothing here to wait for)
+            while (await self.operate(messages.Propose(record))).reason == NO_QUORUM:  # noqa: ASYNC110 (no event to wait for)
+                await asyncio.sleep(1.0)
 
     # --- what the API shows ----------------------------------------------------------------------------
 
