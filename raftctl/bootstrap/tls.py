@@ -58,19 +58,21 @@ def issue_operator(authority: KeyPair, *, now: dt.datetime) -> KeyPair:
     return _issue(authority, OPERATOR, [ExtendedKeyUsageOID.CLIENT_AUTH], None, now=now)
 
 
-def is_current(certificate: bytes, authority: bytes, *, now: dt.datetime, member: str = "", address: str = "") -> bool:
-    """Whether a certificate is the authority's, has more than a year left and, for a member's, names both."""
+def is_current(pair: KeyPair, authority: bytes, *, now: dt.datetime, member: str = "", address: str = "") -> bool:
+    """Whether the certificate is the authority's and its key's, has more than a year left and, for a member's, names
+    both `member` and `address`. False for rubbish, too."""
     try:
-        cert, issuer = x509.load_pem_x509_certificate(certificate), x509.load_pem_x509_certificate(authority)
-        cert.verify_directly_issued_by(issuer)
+        certificate = x509.load_pem_x509_certificate(pair.certificate)
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+        key = serialization.load_pem_private_key(pair.key, password=None)
     except (ValueError, TypeError, InvalidSignature):
         return False
-    if cert.not_valid_after_utc - now < _RENEW_BEFORE_END:
+    if key.public_key() != certificate.public_key() or certificate.not_valid_after_utc - now < _RENEW_BEFORE_END:
         return False
     if not member:
         return True
     try:
-        names = set(cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        names = set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
         return False
     return names == {_general_name(member), _general_name(address)}

@@ -106,17 +106,19 @@ def test_an_expired_certificate_is_refused(files: Files) -> None:
         handshake(files.server("db1"), files.client(old), to="db1")
 
 
-def test_a_certificate_is_current_until_its_name_address_or_authority_changes(files: Files) -> None:
+def test_a_certificate_is_current_until_its_name_address_key_or_authority_changes(files: Files) -> None:
     authority = files.authority.certificate
-    node = issue_node(files.authority, "db1", "192.0.2.1", now=NOW).certificate
+    node = issue_node(files.authority, "db1", "192.0.2.1", now=NOW)
     assert is_current(node, authority, now=NOW, member="db1", address="192.0.2.1")
     assert not is_current(node, authority, now=NOW, member="db1", address="192.0.2.9")
     assert not is_current(node, authority, now=NOW, member="db2", address="192.0.2.1")
     assert not is_current(node, authority, now=NOW + dt.timedelta(days=3500), member="db1", address="192.0.2.1")
     assert not is_current(node, create_authority("orders", now=NOW).certificate, now=NOW)
-    assert not is_current(b"rubbish", authority, now=NOW)
-    assert is_current(issue_operator(files.authority, now=NOW).certificate, authority, now=NOW)
-    assert not is_current(issue_operator(files.authority, now=NOW).certificate, authority, now=NOW, member="db1")
+    operator = issue_operator(files.authority, now=NOW)
+    assert is_current(operator, authority, now=NOW)
+    assert not is_current(operator, authority, now=NOW, member="db1")
+    assert not is_current(KeyPair(node.certificate, operator.key), authority, now=NOW)
+    assert not is_current(KeyPair(b"rubbish", b""), authority, now=NOW)
 
 
 def test_a_key_that_does_not_fit_the_authority_is_refused(files: Files) -> None:

@@ -1,0 +1,171 @@
+"""What one host still lacks: accounts, files, a running controller. Worked out first, carried out afterwards."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from collections.abc import Sequence
+
+import msgspec
+
+from raftctl.bootstrap.credentials import Credentials
+from raftctl.bootstrap.layout import Layout
+from raftctl.bootstrap.survey import HostSurvey
+from raftctl.bootstrap.tls import KeyPair, is_current, issue_node
+from raftctl.controller import config as c
+from raftctl.hosts.base import Host
+from raftctl.inventory.model import ClusterInventory, InventoryHost, join_address
+from raftctl.mysql.accounts import ADMIN_USER, create_admin, create_replication_account
+from raftctl.mysql.client import Connection
+
+
+class HostFile(msgspec.Struct, frozen=True):
+    path: str
+    data: bytes
+    mode: int
+
+    def __repr__(self) -> str:
+        return f"HostFile({self.path!r}, ..., {self.mode:04o})"  # the data may be secret
+
+
+class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """`accounts` are the members whose replication account is missing. `files` are in the order of writing: the
+    configuration last, since a supervisor starts the controller once it is there."""
+
+    host: InventoryHost
+    admin_account: bool
+    accounts: tuple[str, ...]
+    files: tuple[HostFile, ...]
+    start: bool
+    restart: bool
+
+    @property
+    def changes(self) -> list[str]:
+        """One line for each thing to be done."""
+        users = [ADMIN_USER] if self.admin_account else []
+        lines = [f"MySQL account {user} created" for user in users]
+        lines += [f"MySQL account for the replication of {member} created" for member in self.accounts]
+        lines += [f"{file.path} written" for file in self.files]
+        if self.start or self.restart:
+            lines.append("controller started" if self.start else "controller restarted with its new files")
+        return [f"{self.host.name}: {line}" for line in lines]
+
+
+def plan_host(
+    cluster: ClusterInventory,
+    host: InventoryHost,
+    machine: Host,
+    found: HostSurvey,
+    credentials: Credentials,
+    *,
+    now: dt.datetime,
+) -> HostPlan:
+    """Reads the host's files, changes nothing. Raises HostError."""
+    replicating = [other.name for other in cluster.hosts if other.has_mysql]
+    files = tuple(_outdated(machine, _files(cluster, host, machine, found, credentials, now=now)))
+    return HostPlan(
+        host=host,
+        admin_account=found.mysql is not None and not found.mysql.own_account,
+        accounts=tuple(m for m in replicating if found.mysql is not None and m not in found.mysql.accounts),
+        files=files,
+        start=not found.controller_active,
+        restart=found.controller_active and bool(files),
+    )
+
+
+def create_accounts(conn: Connection, plan: HostPlan, secrets: c.Secrets) -> None:
+    """raftctl's own account last: when it works, the others are there. Raises MySQLError."""
+    for member in plan.accounts:
+        create_replication_account(conn, member, secrets.replication_passwords[member])
+    if plan.admin_account:
+        create_admin(conn, secrets.admin_password)
+
+
+def write_files(machine: Host, plan: HostPlan) -> None:
+    """Raises HostError."""
+    layout = Layout(plan.host.directory)
+    for directory in (layout.directory, layout.tls, layout.state):
+        machine.make_dir(directory, mode=0o700)
+    for file in plan.files:
+        machine.write_file(file.path, file.data, mode=file.mode)
+
+
+def controller_config(
+    cluster: ClusterInventory, host: InventoryHost, *, cluster_id: str, incarnation: int = 1
+) -> c.ControllerConfig:
+    """The configuration of the controller on `host`."""
+    layout = Layout(host.directory)
+    mysql = c.MySQLConfig(socket=host.mysql_socket, host=host.address, port=host.mysql_port)
+    return c.ControllerConfig(
+        cluster=cluster.name,
+        cluster_id=cluster_id,
+        node=host.name,
+        incarnation=incarnation,
+        directory=layout.state,
+        secrets_file=layout.secrets,
+        raft=c.RaftConfig(
+            listen=_listen(host.address, host.raft_port),
+            election_timeout=cluster.election_timeout,
+            heartbeat_interval=cluster.heartbeat_interval,
+            log_batch_size=cluster.log_batch_size,
+        ),
+        api=c.ApiConfig(
+            listen=_listen(host.address, host.api_port),
+            cert=layout.certificate,
+            key=layout.key,
+            ca=layout.authority,
+        ),
+        peers=cluster.members(),
+        mysql=mysql if host.has_mysql else None,
+        services=c.ServicesConfig(kind="supervisor" if host.services else "systemd", socket=host.services),
+        monitoring=cluster.monitoring,
+        hooks=cluster.hooks,
+    )
+
+
+def _files(
+    cluster: ClusterInventory,
+    host: InventoryHost,
+    machine: Host,
+    found: HostSurvey,
+    credentials: Credentials,
+    *,
+    now: dt.datetime,
+) -> list[HostFile]:
+    layout = Layout(host.directory)
+    pair = _certificate(host, machine, credentials.authority, now=now)
+    config = controller_config(
+        cluster,
+        host,
+        cluster_id=credentials.secrets.cluster_id,
+        incarnation=found.config.incarnation if found.config else 1,
+    )
+    return [
+        HostFile(layout.secrets, c.dump_secrets(credentials.secrets), 0o600),
+        HostFile(layout.authority, credentials.authority.certificate, 0o644),
+        HostFile(layout.key, pair.key, 0o600),
+        HostFile(layout.certificate, pair.certificate, 0o644),
+        HostFile(layout.config, c.dump(config), 0o600),
+    ]
+
+
+def _certificate(host: InventoryHost, machine: Host, authority: KeyPair, *, now: dt.datetime) -> KeyPair:
+    """The one on the host as long as it will do: its key is nowhere else."""
+    layout = Layout(host.directory)
+    pair = KeyPair(machine.read_file(layout.certificate) or b"", machine.read_file(layout.key) or b"")
+    if is_current(pair, authority.certificate, now=now, member=host.name, address=host.address):
+        return pair
+    return issue_node(authority, host.name, host.address, now=now)
+
+
+def _outdated(machine: Host, files: Sequence[HostFile]) -> list[HostFile]:
+    return [file for file in files if machine.read_file(file.path) != file.data]
+
+
+def _listen(address: str, port: int) -> str:
+    """A name may mean a loopback address on its own host (Debian's 127.0.1.1): listen everywhere then."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        address = "0.0.0.0"  # noqa: S104
+    return join_address(address, port)

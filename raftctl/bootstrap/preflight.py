@@ -1,0 +1,224 @@
+"""Are these hosts fit to be the cluster? Pure: what was found (raftctl.bootstrap.survey) in, findings out."""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
+from raftctl.controller.config import Secrets
+from raftctl.errors import MySQLError
+from raftctl.inventory.model import ClusterInventory, InventoryHost
+from raftctl.mysql.server_config import Setting, member_settings
+from raftctl.mysql.version import ServerVersion
+
+
+class Severity(enum.StrEnum):
+    PASS = "pass"  # noqa: S105  (a result, not a password)
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One result of one check: `what` was found, and how to `mend` it (both "" when it passes)."""
+
+    host: str
+    check: str
+    severity: Severity
+    what: str = ""
+    mend: str = ""
+
+
+# Settings of member_settings that replication's safety stands on: a server that differs is not taken.
+REQUIRED_SETTINGS = (
+    "gtid_mode",
+    "enforce_gtid_consistency",
+    "log_bin",
+    "log_replica_updates",
+    "binlog_format",
+    "sync_binlog",
+    "innodb_flush_log_at_trx_commit",
+    "sync_relay_log",
+    "relay_log_recovery",
+    "replica_preserve_commit_order",
+    "super_read_only",
+    "skip_replica_start",
+)
+# Others work, with a disadvantage.
+ADVISED_SETTINGS = ("replica_net_timeout",)
+REQUIRED_PLUGINS = ("rpl_semi_sync_source", "rpl_semi_sync_replica", "clone")
+
+_SETTING_MEND = "set it in the option file of mysqld and restart it"
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_WORDS = {"1": "ON", "0": "OFF"}
+_SWITCHES = frozenset({"ON", "OFF"})
+
+
+def judge(cluster: ClusterInventory, surveys: Mapping[str, HostSurvey], secrets: Secrets) -> list[Finding]:
+    """All findings, host by host in the order of the inventory, then those about several hosts."""
+    findings: list[Finding] = []
+    for host in cluster.hosts:
+        findings += _host(host, surveys[host.name], secrets)
+    servers = {name: survey.mysql for name, survey in surveys.items() if survey.mysql is not None}
+    findings += _unique(servers, "server_uuid", "delete auto.cnf in the data directory of one and restart it")
+    findings += _unique(servers, "server_id", _SETTING_MEND)
+    return findings
+
+
+def failures(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity is Severity.FAIL]
+
+
+def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[Finding]:
+    if found.error:
+        yield _fail(host.name, "host", found.error, found.hint)
+        return
+    yield from _services(host, found)
+    yield from _ownership(host, found, secrets)
+    if not host.has_mysql:
+        return
+    if found.mysql is None:
+        yield _fail(host.name, "mysql", *_explain_login(host, found))
+        return
+    yield Finding(host.name, "mysql", Severity.PASS)
+    yield from _version(host, found.mysql)
+    if not failures(findings := list(_settings(host, found.mysql))):
+        yield Finding(host.name, "settings", Severity.PASS)
+    yield from findings
+    yield from _plugins(host, found.mysql)
+    yield from _network(host, found.mysql)
+    yield from _login(host, found.mysql)
+    yield from _data(host, found.mysql)
+
+
+def _services(host: InventoryHost, found: HostSurvey) -> Iterator[Finding]:
+    if found.services_error:
+        yield _fail(host.name, "services", found.services_error, found.hint)
+        return
+    yield Finding(host.name, "services", Severity.PASS)
+    for port in found.ports_taken:
+        yield _fail(
+            host.name, "ports", f"{port} is in use by something else", "stop that, or choose another port for raftctl"
+        )
+
+
+def _ownership(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[Finding]:
+    """A controller of another cluster, or of this one under credentials that are not here, is not overwritten."""
+    if found.config_error:
+        yield _fail(host.name, "controller", found.config_error, "mend or remove that file")
+    elif found.config is not None and found.config.cluster_id != secrets.cluster_id:
+        yield _fail(
+            host.name,
+            "controller",
+            f"it is configured for a cluster {found.config.cluster} with other credentials than those here",
+            "copy the .raftctl directory from the machine that bootstrapped it, or purge that controller first",
+        )
+
+
+def _explain_login(host: InventoryHost, found: HostSurvey) -> tuple[str, str]:
+    if found.mysql_denied:
+        return found.mysql_error, "RAFTCTL_MYSQL_PASSWORD or mysql.admin_password_file must hold the password"
+    return found.mysql_error, found.mysql_hint or f"is mysqld running, and is its socket {host.mysql_socket}?"
+
+
+def _version(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    try:
+        ServerVersion.parse(mysql.version)
+    except MySQLError as error:
+        yield _fail(host.name, "version", str(error), error.hint)
+
+
+def _settings(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    for setting in _expected():
+        actual = mysql.variables.get(setting.name, "")
+        if _same(setting.name, actual, setting.value):
+            continue
+        if setting.name == "super_read_only" and setting.name in mysql.dynamic:
+            continue  # its controller, or a person, switched it: the value at the next start cannot be seen
+        severity = Severity.FAIL if setting.name in REQUIRED_SETTINGS else Severity.WARN
+        what = f"{setting.name} is {actual or 'unknown'}, must be {_shown(setting)}: {setting.why}"
+        yield Finding(host.name, "settings", severity, what, _SETTING_MEND)
+
+
+def _expected() -> list[Setting]:
+    everything = member_settings(version=(9, 0, 0), server_id=1, report_host="", report_port=0, admin_port=0)
+    return [setting for setting in everything if setting.name in (*REQUIRED_SETTINGS, *ADVISED_SETTINGS)]
+
+
+def _same(name: str, actual: str, expected: str) -> bool:
+    if name == "log_bin":
+        return actual == "ON"  # the variable says whether, the option how the files are called
+    if expected in _SWITCHES:
+        return _WORDS.get(actual, actual.upper()) == expected
+    return actual.upper() == expected.upper()
+
+
+def _shown(setting: Setting) -> str:
+    return "ON" if setting.name == "log_bin" else setting.value
+
+
+def _plugins(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    missing = [plugin for plugin in REQUIRED_PLUGINS if plugin not in mysql.plugins]
+    if missing:
+        mend = "plugin_load_add = 'semisync_source.so;semisync_replica.so;mysql_clone.so' in the option file of mysqld"
+        yield _fail(host.name, "plugins", f"not loaded: {', '.join(missing)}", mend)
+
+
+def _network(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    port, bound = mysql.variables.get("port", ""), mysql.variables.get("bind_address", "*")
+    if _same("", mysql.variables.get("skip_networking", "OFF"), "ON"):
+        yield _fail(host.name, "network", "mysqld does not listen on the network", "remove skip_networking")
+    elif port != str(host.mysql_port):
+        yield _fail(
+            host.name,
+            "network",
+            f"the mysqld at {host.mysql_socket} listens on port {port}, the inventory says {host.mysql_port}",
+            "set raftctl_mysql_port, or raftctl_mysql_socket if it is another mysqld",
+        )
+    elif bound in _LOOPBACK and host.address not in _LOOPBACK:
+        mend = f"bind_address = {host.address} in the option file of mysqld"
+        yield _fail(host.name, "network", f"mysqld listens on {bound} only: the others cannot reach it", mend)
+    if not mysql.tls:
+        mend = "mysqld makes its own certificates at its first start: see ssl_cert and auto_generate_certs"
+        yield _fail(host.name, "network", "mysqld offers no TLS, which replication uses", mend)
+
+
+def _login(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    if mysql.missing_privileges and not mysql.own_account:
+        what = f"the login cannot grant {', '.join(mysql.missing_privileges)} (unless through a role)"
+        yield Finding(host.name, "login", Severity.WARN, what, "use an account such as root")
+
+
+def _data(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    if mysql.tables is not None and mysql.tables.not_innodb:
+        yield Finding(
+            host.name,
+            "data",
+            Severity.WARN,
+            f"{mysql.tables.not_innodb} tables are not InnoDB's: they survive no crash and are not cloned",
+            "ALTER TABLE ... ENGINE=InnoDB",
+        )
+    for channel in mysql.channels:
+        if channel.name:
+            yield _fail(
+                host.name,
+                "data",
+                f"replicates from {channel.source_host}:{channel.source_port} on the channel {channel.name!r}",
+                "one source for each member: RESET REPLICA ALL FOR CHANNEL ... when that is no longer needed",
+            )
+
+
+def _unique(servers: Mapping[str, MySQLSurvey], name: str, mend: str) -> Iterator[Finding]:
+    holders: dict[str, list[str]] = defaultdict(list)
+    for host, mysql in servers.items():
+        holders[mysql.variables.get(name, "")].append(host)
+    for value, hosts in holders.items():
+        for host in hosts[1:]:
+            yield _fail(host, "identity", f"{name} {value} is {hosts[0]}'s, too", mend)
+
+
+def _fail(host: str, check: str, what: str, mend: str) -> Finding:
+    return Finding(host, check, Severity.FAIL, what, mend)

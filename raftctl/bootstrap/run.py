@@ -1,0 +1,241 @@
+"""`raftctl bootstrap`: look, judge, then do what is missing, host by host, until the cluster is healthy.
+
+It can be interrupted anywhere and repeated: each step first looks whether it is done. The first log entry is the point
+of no return: before it the hosts' data is untouched except for what is seeded, after it the log decides.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+
+from raftctl.api_client import ApiClient
+from raftctl.bootstrap import credentials as own_files
+from raftctl.bootstrap import formation, host_plan
+from raftctl.bootstrap.host_plan import HostPlan
+from raftctl.bootstrap.preflight import Finding, Severity, failures, judge
+from raftctl.bootstrap.primary import FirstPrimary, choose_primary
+from raftctl.bootstrap.seed import seed
+from raftctl.bootstrap.survey import CALL_SECONDS, HostSurvey, admin_endpoint, admin_secret, own_endpoint, survey
+from raftctl.cluster.facts import MemberFacts
+from raftctl.errors import RefusedError
+from raftctl.hosts.reach import reach, services_of
+from raftctl.hosts.services import Unit
+from raftctl.inventory.model import ClusterInventory, InventoryHost
+from raftctl.mysql.client import connect
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+TIMEOUT_SECONDS = 120.0
+_STOP_SECONDS = 15.0
+
+
+class BootstrapReport(msgspec.Struct, kw_only=True):
+    """What was done, or with `dry_run` would be done: `changed` is empty when everything was in place already."""
+
+    cluster: str
+    dry_run: bool
+    primary: str = ""
+    changed: list[str] = []
+    warnings: list[Finding] = []
+
+
+class PreflightError(RefusedError):
+    """The hosts are not fit; nothing was changed."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        failed = failures(findings)
+        first = f"{failed[0].host}: {failed[0].what}"
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        super().__init__(f"nothing was changed: {first}{more}", reason="preflight", hint=failed[0].mend)
+        self.findings = findings
+
+
+def bootstrap(
+    cluster: ClusterInventory,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    dry_run: bool = False,
+    timeout: float = TIMEOUT_SECONDS,
+) -> BootstrapReport:
+    """Bring the hosts of `cluster` to a healthy cluster, or as far as is missing. `progress` gets a line for each step.
+
+    `timeout` seconds bound each wait: for the leader and for health. Raises PreflightError when a host is not fit,
+    RefusedError when no first primary can be chosen, and other RaftctlErrors when a step fails; it can be repeated.
+    """
+    if dry_run:
+        return _Bootstrap(cluster, progress, dry_run=True, timeout=timeout).run()
+    with own_files.exclusive(cluster.credentials):
+        return _Bootstrap(cluster, progress, dry_run=False, timeout=timeout).run()
+
+
+class _Bootstrap:
+    def __init__(
+        self, cluster: ClusterInventory, progress: Callable[[str], None], *, dry_run: bool, timeout: float
+    ) -> None:
+        self._cluster = cluster
+        self._progress = progress
+        self._timeout = timeout
+        self._now = dt.datetime.now(dt.UTC)
+        self._admin_password = admin_secret(cluster.admin)
+        with_mysql = [host.name for host in cluster.hosts if host.has_mysql]
+        self._credentials, self._new_files = own_files.prepare(
+            cluster.credentials, cluster.name, with_mysql, now=self._now
+        )
+        self._report = BootstrapReport(cluster=cluster.name, dry_run=dry_run)
+
+    def run(self) -> BootstrapReport:
+        surveys = self._look()
+        leader = self._running_leader(surveys)
+        first: FirstPrimary | None = None
+        if leader is None and not any(found.config for found in surveys.values()):
+            first = self._choose(surveys)  # refused before anything is changed
+        plans = [self._plan(host, surveys[host.name]) for host in self._cluster.hosts]
+        self._note(f"{self._cluster.credentials / file.name} written" for file in self._new_files)
+        for plan in plans:
+            self._note(plan.changes)
+        if self._report.dry_run:
+            return self._end_of_dry_run(surveys, leader, first)
+        self._set_up_hosts(plans)
+        api = ApiClient.from_directory(self._cluster.credentials)
+        members = self._cluster.members()
+        self._progress("waiting for the controllers to elect a leader")
+        leader = formation.wait_for_leader(api, members, timeout=self._timeout)
+        if not formation.is_initialized(leader):
+            self._initialize(api, first or self._choose(surveys))
+        self._progress("waiting until the cluster is healthy")
+        status = formation.wait_until_healthy(api, members, timeout=self._timeout, progress=self._progress)
+        self._report.primary = status.primary or ""
+        return self._report
+
+    # --- looking ---
+
+    def _look(self) -> dict[str, HostSurvey]:
+        self._progress("checking the hosts")
+        secrets = self._credentials.secrets
+
+        def look(host: InventoryHost) -> HostSurvey:
+            admin = admin_endpoint(host, self._cluster.admin, self._admin_password)
+            return survey(host, own=own_endpoint(host, secrets), admin=admin)
+
+        surveys = {found.name: found for found in _on_all(look, self._cluster.hosts)}
+        findings = judge(self._cluster, surveys, secrets)
+        if failures(findings):
+            raise PreflightError(findings)
+        self._report.warnings = [finding for finding in findings if finding.severity is Severity.WARN]
+        return surveys
+
+    def _running_leader(self, surveys: dict[str, HostSurvey]) -> MemberFacts | None:
+        """The leader of a cluster that runs already; refuses when its members are not those of the inventory."""
+        if not any(found.controller_active and found.config for found in surveys.values()):
+            return None
+        api = ApiClient.from_directory(self._cluster.credentials)
+        leader = formation.find_leader(api, self._cluster.members())
+        if isinstance(leader, str) or not formation.is_initialized(leader):
+            return None
+        running, listed = set(leader.state.members), {host.name for host in self._cluster.hosts}
+        if running != listed:
+            extra, missing = sorted(listed - running), sorted(running - listed)
+            raise RefusedError(
+                f"the running cluster and the inventory differ: only in the inventory {', '.join(extra) or 'nobody'}, "
+                f"only in the cluster {', '.join(missing) or 'nobody'}",
+                reason="members-differ",
+                hint="membership is changed with `raftctl member add` and `raftctl member remove`",
+            )
+        return leader
+
+    def _choose(self, surveys: dict[str, HostSurvey]) -> FirstPrimary:
+        servers = {name: found.mysql for name, found in surveys.items() if found.mysql is not None}
+        return choose_primary(self._cluster.hosts, servers)
+
+    def _plan(self, host: InventoryHost, found: HostSurvey) -> HostPlan:
+        return host_plan.plan_host(self._cluster, host, reach(host), found, self._credentials, now=self._now)
+
+    def _end_of_dry_run(
+        self, surveys: dict[str, HostSurvey], leader: MemberFacts | None, first: FirstPrimary | None
+    ) -> BootstrapReport:
+        if leader is None:
+            first = first or self._choose(surveys)
+            self._note_first(first)
+        self._report.primary = leader.state.primary if leader else first.name if first else ""
+        return self._report
+
+    # --- doing ---
+
+    def _set_up_hosts(self, plans: list[HostPlan]) -> None:
+        own_files.save(self._cluster.credentials, self._new_files)
+        work = [plan for plan in plans if plan.changes]
+        if work:
+            self._progress(f"setting up {', '.join(plan.host.name for plan in work)}")
+        _on_all(self._set_up_host, work)
+        for plan in plans:  # one after the other: the others keep the quorum meanwhile
+            if plan.restart:
+                self._restart(plan)
+
+    def _set_up_host(self, plan: HostPlan) -> None:
+        if plan.accounts or plan.admin_account:
+            endpoint = (
+                admin_endpoint(plan.host, self._cluster.admin, self._admin_password)
+                if plan.admin_account
+                else own_endpoint(plan.host, self._credentials.secrets)
+            )
+            with connect(endpoint, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
+                host_plan.create_accounts(conn, plan, self._credentials.secrets)
+        host_plan.write_files(reach(plan.host), plan)
+        if plan.start:
+            services_of(plan.host).start(Unit.CONTROLLER, timeout=CALL_SECONDS)
+
+    def _restart(self, plan: HostPlan) -> None:
+        self._progress(f"restarting the controller of {plan.host.name}")
+        services = services_of(plan.host)
+        services.stop(Unit.CONTROLLER, timeout=_STOP_SECONDS)
+        services.start(Unit.CONTROLLER, timeout=CALL_SECONDS)
+        api = ApiClient.from_directory(self._cluster.credentials)
+        formation.wait_for_leader(api, self._cluster.members(), timeout=self._timeout)
+
+    def _initialize(self, api: ApiClient, first: FirstPrimary) -> None:
+        primary, secrets = self._cluster.host(first.name), self._credentials.secrets
+        self._note_first(first)
+
+        for name in first.seeds:  # one after the other: each takes the donor's disk and network
+            self._progress(f"copying {primary.name}'s data to {name}")
+            host = self._cluster.host(name)
+            password = secrets.replication_passwords[name]
+            seed(
+                host,
+                endpoint=own_endpoint(host, secrets),
+                donor=primary,
+                password=password,
+                progress=self._progress,
+            )
+        self._progress(f"initializing the cluster with {primary.name} as primary")
+        formation.initialize(
+            api,
+            self._cluster,
+            primary=primary.name,
+            endpoint=own_endpoint(primary, secrets),
+            by=f"{getpass.getuser()}@{socket.gethostname()}",
+            timeout=self._timeout,
+        )
+
+    def _note_first(self, first: FirstPrimary) -> None:
+        self._note(f"{name}: data replaced by a copy of {first.name}'s" for name in first.seeds)
+        self._note([f"cluster initialized with {first.name} as primary: {first.why}"])
+
+    def _note(self, lines: Iterable[str]) -> None:
+        self._report.changed += lines
+
+
+def _on_all(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """On all hosts at once. The first error is raised when all have ended."""
+    if not items:
+        return []
+    with ThreadPoolExecutor(max_workers=len(items)) as pool:
+        return list(pool.map(work, items))
