@@ -15,7 +15,7 @@ from raftctl.bootstrap.tls import KeyPair, is_current, issue_node
 from raftctl.controller import config as c
 from raftctl.hosts.base import Host
 from raftctl.inventory.model import ClusterInventory, InventoryHost, join_address
-from raftctl.mysql.accounts import ADMIN_USER, create_admin, create_replication_account
+from raftctl.mysql.accounts import ADMIN_USER, create_admin, create_replication_account, replication_user
 from raftctl.mysql.client import Connection
 
 
@@ -41,11 +41,14 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def changes(self) -> list[str]:
-        """One line for each thing to be done."""
-        users = [ADMIN_USER] if self.admin_account else []
-        lines = [f"MySQL account {user} created" for user in users]
-        lines += [f"MySQL account for the replication of {member} created" for member in self.accounts]
-        lines += [f"{file.path} written" for file in self.files]
+        """One line for each kind of thing to be done."""
+        users = [*([ADMIN_USER] if self.admin_account else []), *map(replication_user, self.accounts)]
+        names = [file.path.removeprefix(f"{self.host.directory}/") for file in self.files]
+        lines = []
+        if users:
+            lines.append(f"MySQL accounts created: {', '.join(users)}")
+        if names:
+            lines.append(f"files written to {self.host.directory}: {', '.join(names)}")
         if self.start or self.restart:
             lines.append("controller started" if self.start else "controller restarted with its new files")
         return [f"{self.host.name}: {line}" for line in lines]

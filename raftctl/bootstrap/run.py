@@ -98,7 +98,9 @@ class _Bootstrap:
         if leader is None and not any(found.config for found in surveys.values()):
             first = self._choose(surveys)  # refused before anything is changed
         plans = [self._plan(host, surveys[host.name]) for host in self._cluster.hosts]
-        self._note(f"{self._cluster.credentials / file.name} written" for file in self._new_files)
+        if self._new_files:
+            names = ", ".join(file.name for file in self._new_files)
+            self._note([f"credentials written to {self._cluster.credentials}: {names}"])
         for plan in plans:
             self._note(plan.changes)
         if self._report.dry_run:
