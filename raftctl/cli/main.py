@@ -21,6 +21,7 @@ from raftctl import __version__
 from raftctl.cli import controller, sandbox
 from raftctl.cli.change_primary import failover, switchover
 from raftctl.cli.check import check
+from raftctl.cli.demo import demo
 from raftctl.cli.history import history
 from raftctl.cli.options import root_options
 from raftctl.cli.pause import pause, resume
@@ -61,6 +62,7 @@ app.command("resume")(resume)
 app.command("check")(check)
 app.command("history")(history)
 app.add_typer(controller.app, name="controller")
+sandbox.app.command("demo")(demo)
 app.add_typer(sandbox.app, name="sandbox")
 
 
