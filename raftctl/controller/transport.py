@@ -256,7 +256,10 @@ class PeerTransport:
 
         handshake = AcceptorHandshake(key=self._key, me=self._me, is_peer=self._peers.__contains__)
         connection = self._connection(handshake, opened, closed)
-        self._unauthenticated[connection] = asyncio.create_task(self._open_accepted(connection, sock))
+        task = asyncio.create_task(self._open_accepted(connection, sock))
+        # A task that is cancelled before its first step never runs any code of its own.
+        task.add_done_callback(lambda done: sock.close() if done.cancelled() else None)
+        self._unauthenticated[connection] = task
 
     async def _open_accepted(self, connection: Connection, sock: socket.socket) -> None:
         try:
@@ -268,9 +271,6 @@ class PeerTransport:
             )
         except OSError as error:  # includes ssl.SSLError
             connection.abort(f"not-accepted: {error.strerror}")
-        except asyncio.CancelledError:
-            sock.close()
-            raise
 
     def _evict(self, connection: Connection) -> None:
         self._unauthenticated.pop(connection).cancel()

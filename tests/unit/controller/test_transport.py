@@ -1,0 +1,384 @@
+"""The peer transport on real sockets: who gets in, what strangers can do (nothing), and how a lost peer is
+noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftctl.bootstrap.tls import create_authority, issue_node
+from raftctl.controller.connection import MAX_MESSAGE_BYTES
+from raftctl.controller.events import NodeEvent, NodeEventKind
+from raftctl.controller.transport import MAX_UNAUTHENTICATED, Address, PeerTransport, TLSContexts
+from raftctl.controller.wire import (
+    MAX_FRAME_BYTES,
+    AppMessage,
+    ClusterKey,
+    DiallerHandshake,
+    FrameReader,
+    Identity,
+    PeerMessage,
+    Session,
+)
+from raftctl.tls import client_context, server_context
+from tests.support.raft_cluster import ROOT, free_ports
+
+KEY = b"0123456789abcdef"
+
+
+class Node:
+    """A transport that writes down its callbacks."""
+
+    def __init__(self, node_id: str, peers: dict[str, Address], **arguments: Any) -> None:
+        self.node_id = node_id
+        self.history: list[str] = []
+        self.received: list[tuple[str, bytes]] = []
+        self.events: list[NodeEvent] = []
+        settings: dict[str, Any] = {
+            "cluster_id": "orders",
+            "incarnation": 1,
+            "key": ClusterKey(KEY),
+            "listen": peers[node_id],
+            "rng": random.Random(1),
+        }
+        self.transport = PeerTransport(
+            node_id=node_id,
+            peers=peers,
+            on_connected=lambda peer: self.history.append(f"+{peer}"),
+            on_disconnected=lambda peer, _reason: self.history.append(f"-{peer}"),
+            on_messages=self.take,
+            on_event=self.events.append,
+            **(settings | arguments),
+        )
+
+    def take(self, peer: str, messages: list[PeerMessage]) -> None:
+        self.received += [(peer, m.body) for m in messages if isinstance(m, AppMessage)]
+
+    def reasons(self, kind: NodeEventKind) -> list[str]:
+        return [event.detail["reason"] for event in self.events if event.kind is kind]
+
+    def send(self, peer: str, body: bytes) -> bool:
+        return self.transport.send(peer, AppMessage(body))
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """`await start(node_id, peers, ...)` gives a running Node; it is stopped after the test."""
+    running: list[Node] = []
+
+    async def begin(node_id: str, peers: dict[str, Address], **arguments: Any) -> Node:
+        node = Node(node_id, peers, **arguments)
+        running.append(node)
+        await node.transport.start()
+        return node
+
+    yield begin
+    for node in running:
+        await node.transport.stop()
+
+
+def addresses(*names: str) -> dict[str, Address]:
+    return {name: Address("127.0.0.1", port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+
+
+async def until(condition: Callable[[], Any], *, timeout: float = 30.0) -> None:
+    async with asyncio.timeout(timeout):
+        while not condition():  # noqa: ASYNC110 (any condition, not one that can be waited for)
+            await asyncio.sleep(0.005)
+
+
+def connected(a: Node, b: Node) -> bool:
+    return b.node_id in a.transport.connected and a.node_id in b.transport.connected
+
+
+async def test_messages_arrive_in_order_both_ways(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a, b = await start("db1", peers), await start("db2", peers)
+    await until(lambda: connected(a, b))
+    bodies = [str(n).encode() for n in range(500)]
+    for body in bodies:
+        assert a.send("db2", body)
+        assert b.send("db1", body)
+    await until(lambda: len(a.received) == len(b.received) == 500)
+    assert a.received == [("db2", body) for body in bodies]
+    assert b.received == [("db1", body) for body in bodies]
+
+
+async def test_a_message_may_be_as_large_as_a_frame_allows(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a, b = await start("db1", peers), await start("db2", peers)
+    await until(lambda: connected(a, b))
+    big = os.urandom(MAX_MESSAGE_BYTES - 16)
+    assert a.send("db2", b"small")
+    assert a.send("db2", big)
+    await until(lambda: len(b.received) == 2)
+    assert b.received[1][1] == big
+    with pytest.raises(ValueError, match="larger than"):
+        a.send("db2", bytes(MAX_FRAME_BYTES))
+    assert connected(a, b)
+
+
+async def test_without_a_connection_a_message_is_gone(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db1", peers)
+    assert not a.send("db2", b"x")
+    assert not a.send("unknown", b"x")
+
+
+async def test_both_dialling_at_once_leaves_one_connection_that_stays(start: Start) -> None:
+    for _ in range(10):
+        peers = addresses("db1", "db2", "db3")
+        nodes = await asyncio.gather(*(start(name, peers) for name in peers))
+        await until(lambda: all(len(n.transport.connected) == 2 for n in nodes))  # noqa: B023
+        for node in nodes:
+            for peer in peers:
+                if peer != node.node_id:
+                    await until(lambda: node.send(peer, b"x"))  # noqa: B023
+        await until(lambda: all(len(n.received) >= 2 for n in nodes))  # noqa: B023
+        for node in nodes:
+            for peer in peers:
+                turns = [h for h in node.history if h[1:] == peer]
+                assert turns == ["+" + peer, "-" + peer] * (len(turns) // 2) + ["+" + peer] * (len(turns) % 2)
+            await node.transport.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "at_db1", "at_db2"),
+    [
+        ({"cluster_id": "billing"}, "wrong-cluster", "wrong-cluster"),
+        ({"incarnation": 0}, "stale-incarnation", "stale-incarnation"),
+        ({"incarnation": 2}, "newer-incarnation", "newer-incarnation"),
+    ],
+)
+async def test_both_sides_say_once_why_they_do_not_talk(
+    start: Start, arguments: dict[str, Any], at_db1: str, at_db2: str
+) -> None:
+    """db2 is the odd one; whoever dials is refused by the other, which proves that it holds the key."""
+    peers = addresses("db1", "db2")
+    a, b = await start("db1", peers), await start("db2", peers, **arguments)
+    await until(lambda: a.reasons(NodeEventKind.CONNECTION_REFUSED) and b.reasons(NodeEventKind.REFUSED_BY_PEER))
+    assert a.reasons(NodeEventKind.CONNECTION_REFUSED) == [at_db1]
+    assert b.reasons(NodeEventKind.REFUSED_BY_PEER) == [at_db2]
+    await asyncio.sleep(0.3)  # several more attempts: none is said again
+    assert a.reasons(NodeEventKind.CONNECTION_REFUSED) == [at_db1]
+    assert not a.transport.connected
+    assert not b.transport.connected
+
+
+async def test_another_key_or_an_unknown_peer_is_refused(start: Start) -> None:
+    peers = addresses("db1", "db2", "db3")
+    a = await start("db1", {name: peers[name] for name in ("db1", "db2")})
+    b = await start("db2", peers, key=ClusterKey(b"another key 1234"))
+    c = await start("db3", peers)
+    await until(lambda: "bad-key" in b.reasons(NodeEventKind.CONNECTION_REFUSED))
+    await until(lambda: "unknown-peer" in c.reasons(NodeEventKind.REFUSED_BY_PEER))
+    assert not a.transport.connected
+
+
+async def test_an_address_that_leads_to_another_node_is_noticed(start: Start) -> None:
+    peers = addresses("db1", "db2", "db3")
+    await start("db3", peers)
+    a = await start("db1", peers | {"db2": peers["db3"]})
+    await until(lambda: "wrong-peer" in a.reasons(NodeEventKind.REFUSED_BY_PEER))
+
+
+async def test_a_peer_that_ends_is_noticed_and_dialled_again(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a, b = await start("db1", peers), await start("db2", peers)
+    await until(lambda: connected(a, b))
+    await b.transport.stop()
+    await until(lambda: not a.transport.connected)
+    again = await start("db2", peers)
+    await until(lambda: connected(a, again))
+    assert a.history == ["+db2", "-db2", "+db2"]
+    assert a.send("db2", b"hello again")
+    await until(lambda: again.received == [("db1", b"hello again")])
+
+
+async def test_strangers_do_not_disturb(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a, b = await start("db1", peers), await start("db2", peers)
+    await until(lambda: connected(a, b))
+    said = [os.urandom(5000), (1 << 30).to_bytes(4, "little"), b"\x04\x00\x00\x00abcd", b"GET / HTTP/1.0\r\n\r\n"]
+    for line in [*said, (1 << 30).to_bytes(4, "little") + bytes(100_000)]:
+        reader, writer = await asyncio.open_connection(*peers["db1"])
+        writer.write(line)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 30) == b"", "none of this gets an answer"
+        writer.close()
+    assert a.send("db2", b"x")
+    await until(lambda: b.received == [("db1", b"x")])
+    assert a.history == ["+db2"]
+    assert "oversized-frame" in a.reasons(NodeEventKind.CONNECTION_REFUSED)
+    assert "malformed" in a.reasons(NodeEventKind.CONNECTION_REFUSED)
+
+
+async def test_whoever_stays_silent_is_thrown_out(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db1", peers)
+    reader, writer = await asyncio.open_connection(*peers["db1"])
+    writer.write(b"\x10")  # and not a byte more
+    assert await asyncio.wait_for(reader.read(), 30) == b""
+    await until(lambda: "handshake-timeout" in a.reasons(NodeEventKind.CONNECTION_REFUSED))
+    writer.close()
+
+
+async def test_a_crowd_of_silent_strangers_does_not_keep_a_peer_out(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db1", peers)
+    crowd = [socket.create_connection(peers["db1"], timeout=10) for _ in range(MAX_UNAUTHENTICATED + 20)]
+    b = await start("db2", peers)
+    await until(lambda: connected(a, b), timeout=4.0)  # before the crowd's own deadline passes
+    for stranger in crowd:
+        stranger.close()
+
+
+def open_session(address: Address, *, node_id: str, peer_id: str) -> tuple[socket.socket, Session]:
+    """A connection as `node_id`, made by hand."""
+    sock = socket.create_connection(address, timeout=10)
+    identity = Identity("orders", 1, node_id, os.urandom(8))
+    handshake = DiallerHandshake(key=ClusterKey(KEY), me=identity, peer_id=peer_id)
+    sock.sendall(handshake.hello)
+    reader = FrameReader(4096)
+    while not (replies := list(reader.feed(sock.recv(4096)))):
+        pass
+    proof, session = handshake.on_reply(replies[0])
+    sock.sendall(proof)
+    return sock, session
+
+
+async def test_a_peer_that_reads_nothing_is_dropped(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db1", peers, dead_after=0.5)
+    sock, _ = await asyncio.to_thread(open_session, peers["db1"], node_id="db2", peer_id="db1")
+    await until(lambda: a.history == ["+db2"])
+    for _ in range(16):  # more than the kernel's buffers take, less than the queue's limit
+        a.send("db2", bytes(1 << 20))
+    await until(lambda: a.history == ["+db2", "-db2"])
+    sock.close()
+
+
+async def test_a_full_queue_drops_the_connection_at_once(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db1", peers, dead_after=600)
+    sock, _ = await asyncio.to_thread(open_session, peers["db1"], node_id="db2", peer_id="db1")
+    await until(lambda: a.history == ["+db2"])
+    accepted = 0
+    while a.send("db2", bytes(1 << 20)):
+        accepted += 1
+        assert accepted < 100
+    await until(lambda: a.history == ["+db2", "-db2"])
+    sock.close()
+
+
+async def test_a_frame_out_of_turn_ends_the_connection(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db1", peers)
+    sock, session = await asyncio.to_thread(open_session, peers["db1"], node_id="db2", peer_id="db1")
+    session.seal(b"never sent")
+    sock.sendall(session.seal(b"\xdd\x00\x00\x00\x00"))
+    await until(lambda: a.history == ["+db2", "-db2"])
+    assert a.reasons(NodeEventKind.CONNECTION_REFUSED) == ["bad-key"]
+    sock.close()
+
+
+async def test_a_new_process_of_a_peer_replaces_what_a_crash_left(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db1", peers)
+    old, _ = await asyncio.to_thread(open_session, peers["db1"], node_id="db2", peer_id="db1")
+    await until(lambda: a.history == ["+db2"])
+    new, _ = await asyncio.to_thread(open_session, peers["db1"], node_id="db2", peer_id="db1")
+    await until(lambda: a.history == ["+db2", "-db2", "+db2"])
+    old.close()
+    new.close()
+
+
+async def test_the_end_of_a_killed_process_is_an_eof(start: Start) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db1", peers)
+    code = (
+        "import sys; from tests.unit.controller import test_transport as t; import time\n"
+        "sock, _ = t.open_session(t.Address(sys.argv[1], int(sys.argv[2])), node_id='db2', peer_id='db1')\n"
+        "time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, *map(str, peers["db1"])]
+    process = subprocess.Popen(command, cwd=ROOT)  # noqa: ASYNC220 (it returns at once)
+    try:
+        await until(lambda: a.history == ["+db2"])
+        process.kill()
+        await until(lambda: a.history == ["+db2", "-db2"])
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def tls_contexts(directory: Path, *names: str) -> dict[str, TLSContexts]:
+    """Both sides' contexts for each name, from one new authority."""
+    now = datetime.now(UTC)
+    authority = create_authority("orders", now=now)
+    (directory / "ca.pem").write_bytes(authority.certificate)
+    contexts = {}
+    for name in names:
+        pair = issue_node(authority, name, "127.0.0.1", now=now)
+        cert, key = directory / f"{name}.pem", directory / f"{name}.key"
+        cert.write_bytes(pair.certificate)
+        key.write_bytes(pair.key)
+        ca = directory / "ca.pem"
+        contexts[name] = TLSContexts(server_context(cert, key, ca), client_context(ca, cert, key))
+    return contexts
+
+
+async def test_all_of_it_can_run_inside_tls(start: Start, tmp_path: Path) -> None:
+    peers = addresses("db1", "db2")
+    tls = tls_contexts(tmp_path, "db1", "db2")
+    a, b = await start("db1", peers, tls=tls["db1"]), await start("db2", peers, tls=tls["db2"])
+    await until(lambda: connected(a, b))
+    bodies = [os.urandom(100_000) for _ in range(30)]
+    for body in bodies:
+        assert a.send("db2", body)
+        assert b.send("db1", body)
+    await until(lambda: len(a.received) == len(b.received) == 30)
+    assert [body for _, body in b.received] == bodies
+    stranger = socket.create_connection(peers["db1"], timeout=10)
+    stranger.sendall(b"no TLS at all\r\n")
+    await b.transport.stop()
+    await until(lambda: not a.transport.connected)
+    stranger.close()
+
+
+async def test_members_come_and_go(start: Start) -> None:
+    peers = addresses("db1", "db2", "db3")
+    a, b = await start("db1", {k: peers[k] for k in ("db1", "db2")}), await start("db2", peers)
+    await until(lambda: connected(a, b))
+    a.transport.set_peers(peers)
+    c = await start("db3", peers)
+    await until(lambda: connected(a, c))
+    a.transport.set_peers({k: peers[k] for k in ("db1", "db3")})
+    await until(lambda: a.transport.connected == {"db3"} and "db1" not in b.transport.connected)
+    await until(lambda: "unknown-peer" in b.reasons(NodeEventKind.REFUSED_BY_PEER))
+    assert a.history == ["+db2", "+db3", "-db2"]
+
+
+async def test_a_forced_membership_shuts_out_those_who_missed_it(start: Start) -> None:
+    """Rule R10."""
+    peers = addresses("db1", "db2", "db3")
+    nodes = [await start(name, peers) for name in peers]
+    await until(lambda: all(len(n.transport.connected) == 2 for n in nodes))
+    for node in nodes[:2]:
+        node.transport.set_incarnation(2)
+    await until(lambda: [sorted(n.transport.connected) for n in nodes] == [["db2"], ["db1"], []])
+    await until(lambda: "stale-incarnation" in nodes[2].reasons(NodeEventKind.REFUSED_BY_PEER))
