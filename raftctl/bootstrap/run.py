@@ -7,8 +7,6 @@ of no return: before it the hosts' data is untouched except for what is seeded, 
 from __future__ import annotations
 
 import datetime as dt
-import getpass
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -52,9 +50,9 @@ class PreflightError(RefusedError):
 
     def __init__(self, findings: list[Finding]) -> None:
         failed = failures(findings)
-        first = f"{failed[0].host}: {failed[0].what}"
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        super().__init__(f"nothing was changed: {first}{more}", reason="preflight", hint=failed[0].mend)
+        what = f"{failed[0].host} is not fit, nothing was changed: {failed[0].what}{more}"
+        super().__init__(what, reason="preflight", hint=failed[0].mend)
         self.findings = findings
 
 
@@ -63,25 +61,28 @@ def bootstrap(
     *,
     progress: Callable[[str], None] = lambda _: None,
     dry_run: bool = False,
+    by: str = "raftctl",
     timeout: float = TIMEOUT_SECONDS,
 ) -> BootstrapReport:
-    """Bring the hosts of `cluster` to a healthy cluster, or as far as is missing. `progress` gets a line for each step.
+    """Bring the hosts of `cluster` to a healthy cluster, or as far as is missing. `progress` gets a line for each step;
+    `by` stands in the history. `timeout` seconds bound each wait: for the leader and for health.
 
-    `timeout` seconds bound each wait: for the leader and for health. Raises PreflightError when a host is not fit,
+    Raises PreflightError when a host is not fit,
     RefusedError when no first primary can be chosen, and other RaftctlErrors when a step fails; it can be repeated.
     """
     if dry_run:
-        return _Bootstrap(cluster, progress, dry_run=True, timeout=timeout).run()
+        return _Bootstrap(cluster, progress, dry_run=True, by=by, timeout=timeout).run()
     with own_files.exclusive(cluster.credentials):
-        return _Bootstrap(cluster, progress, dry_run=False, timeout=timeout).run()
+        return _Bootstrap(cluster, progress, dry_run=False, by=by, timeout=timeout).run()
 
 
 class _Bootstrap:
     def __init__(
-        self, cluster: ClusterInventory, progress: Callable[[str], None], *, dry_run: bool, timeout: float
+        self, cluster: ClusterInventory, progress: Callable[[str], None], *, dry_run: bool, by: str, timeout: float
     ) -> None:
         self._cluster = cluster
         self._progress = progress
+        self._by = by
         self._timeout = timeout
         self._now = dt.datetime.now(dt.UTC)
         self._admin_password = admin_secret(cluster.admin)
@@ -223,7 +224,7 @@ class _Bootstrap:
             self._cluster,
             primary=primary.name,
             endpoint=own_endpoint(primary, secrets),
-            by=f"{getpass.getuser()}@{socket.gethostname()}",
+            by=self._by,
             timeout=self._timeout,
         )
 

@@ -19,6 +19,7 @@ import typer
 
 from raftctl import __version__
 from raftctl.cli import controller, sandbox
+from raftctl.cli.bootstrap import bootstrap
 from raftctl.cli.change_primary import failover, switchover
 from raftctl.cli.check import check
 from raftctl.cli.demo import demo
@@ -54,6 +55,7 @@ def _root(
     """Automatic failover for MySQL without split brain and without losing an acknowledged write."""
 
 
+app.command("bootstrap")(bootstrap)
 app.command("status")(status)
 app.command("switchover")(switchover)
 app.command("failover")(failover)

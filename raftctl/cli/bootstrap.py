@@ -1,0 +1,69 @@
+"""`raftctl bootstrap`: from hosts with MySQL to a running cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from raftctl.cli.changes import DryRun, Yes, approve, show_plan
+from raftctl.cli.options import Options, Output, with_options
+
+if TYPE_CHECKING:
+    from raftctl.bootstrap.preflight import Finding
+    from raftctl.bootstrap.run import BootstrapReport
+
+
+@with_options
+def bootstrap(options: Options, dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Check the hosts, install controllers and accounts, start the cluster. Does only what is missing."""
+    from raftctl.bootstrap.run import TIMEOUT_SECONDS, PreflightError
+    from raftctl.bootstrap.run import bootstrap as run
+    from raftctl.cli.cluster import requester
+    from raftctl.cli.progress import shown
+    from raftctl.inventory.load import find_inventory, load_inventory
+
+    cluster = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
+    try:
+        if dry_run or not yes:
+            plan = run(cluster, dry_run=True)
+            if dry_run:
+                _show_findings(plan.warnings)
+                show_plan(plan.changed or [f"nothing: {cluster.name} is set up"], options.output)
+                return
+            if plan.changed:
+                show_plan(plan.changed, Output.TABLE)
+                approve(f"Bootstrap {cluster.name}?", yes=yes)
+        with shown() as progress:
+            report = run(
+                cluster,
+                progress=lambda what: progress(what, None),
+                by=requester(),
+                timeout=options.timeout or TIMEOUT_SECONDS,
+            )
+    except PreflightError as error:
+        _show_findings(error.findings)
+        raise
+    _show_findings(report.warnings)
+    _show_report(report, options.output)
+
+
+def _show_findings(findings: Sequence[Finding]) -> None:
+    """What is wrong with the hosts, on stderr, a line each."""
+    for finding in findings:
+        if finding.what:
+            mend = f" ({finding.mend})" if finding.mend else ""
+            typer.echo(f"{finding.severity}: {finding.host}: {finding.check}: {finding.what}{mend}", err=True)
+
+
+def _show_report(report: BootstrapReport, output: Output) -> None:
+    from raftctl.cli.render import emit, line
+
+    if output is not Output.TABLE:
+        emit(report, output)
+        return
+    for change in report.changed:
+        line(change)
+    done = "is set up" if report.changed else "was set up already, nothing was changed"
+    line(f"{report.cluster} {done}; the primary is {report.primary}")
