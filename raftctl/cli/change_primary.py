@@ -26,7 +26,7 @@ Target = Annotated[
 
 @with_options
 def switchover(options: Options, to: Target = None, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Change the primary as planned: no write is lost, clients wait a moment."""
+    """Change the primary as planned, without losing a write."""
     _change(options, "switchover", to, dry_run=dry_run, yes=yes)
 
 
@@ -44,12 +44,14 @@ def _change(options: Options, kind: str, to: str | None, *, dry_run: bool, yes: 
     timeout = options.timeout or CHANGE_SECONDS
     before = cluster.require_quorum(options.timeout)
     body = {"target": to, "by": requester()}
+    plan = cluster.post(before, f"/v1/{kind}?dry_run=1", body, timeout)
     if dry_run or not yes:
-        plan = cluster.post(before, f"/v1/{kind}?dry_run=1", body, timeout).get("plan", [])
-        show_plan(plan, options.output if dry_run else Output.TABLE)
+        show_plan(plan.get("plan", []), options.output if dry_run else Output.TABLE)
     if dry_run:
         return
     approve(f"Carry out this {kind} of {cluster.name}?", yes=yes)
+    if kind == "switchover":  # named, so that a request that arrives twice cannot change the primary twice
+        body["target"] = to or plan.get("target")
     began = time.monotonic()
     with progress(f"{kind} of {cluster.name}") as say:
         index = int(cluster.post(before, f"/v1/{kind}", body, timeout).get("index", 0))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raftctl.cli.options import Options, Output, seconds, with_options
 from raftctl.errors import RaftctlError, UsageError
+
+if TYPE_CHECKING:
+    from raftctl.cli.nagios import Verdict
 
 CHECKS = "quorum, primary, replication, lag, controllers, or all"
 
@@ -30,17 +33,10 @@ def check(
     0 is OK, 1 WARNING, 2 CRITICAL (so is a cluster without quorum, or one that does not answer), 3 UNKNOWN: the check
     itself is not set up right. Thresholds are seconds of replication lag.
     """
-    from raftctl.cli.nagios import Level, Topic, Verdict, judge
+    from raftctl.cli.nagios import Level, Verdict
 
-    if topic not in list(Topic):
-        raise UsageError(f"there is nothing to check named {topic}", hint=f"name one of {CHECKS}")
-    if critical < warning:
-        raise UsageError(f"--critical ({critical:g} s) must not be below --warning ({warning:g} s)")
     try:
-        from raftctl.cli.cluster import open_cluster
-
-        status = open_cluster(options).status(options.timeout)
-        verdict = judge(status, Topic(topic), warning=warning, critical=critical)
+        verdict = _verdict(options, topic, warning, critical)
     except RaftctlError as error:  # the monitoring system must read it on stdout, and 2 would mean CRITICAL
         verdict = Verdict(Level.UNKNOWN, str(error))
     if options.output is Output.TABLE:
@@ -51,3 +47,15 @@ def check(
         shown = {"state": verdict.level.name, "text": verdict.text, "perfdata": verdict.perfdata}
         emit(shown, options.output)
     raise typer.Exit(verdict.level)
+
+
+def _verdict(options: Options, topic: str, warning: float, critical: float) -> Verdict:
+    from raftctl.cli.cluster import open_cluster
+    from raftctl.cli.nagios import Topic, judge
+
+    if topic not in list(Topic):
+        raise UsageError(f"there is nothing to check named {topic}: name one of {CHECKS}")
+    if critical < warning:
+        raise UsageError(f"--critical ({critical:g} s) must not be below --warning ({warning:g} s)")
+    status = open_cluster(options).status(options.timeout)
+    return judge(status, Topic(topic), warning=warning, critical=critical)

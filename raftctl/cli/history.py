@@ -21,7 +21,7 @@ def history(
     options: Options,
     last: Annotated[int, typer.Option("--last", "-n", min=0, help="Show only the last N; 0 shows all.")] = 20,
 ) -> None:
-    """Show every decision: who, why, before, after, how long it took."""
+    """Show every decision: who, why, and how long it took."""
     from raftctl.cli import render
     from raftctl.cli.cluster import open_cluster
     from raftctl.cli.history_view import draw, timed

@@ -1,0 +1,108 @@
+"""The program as a whole: help, usage errors, what is imported, how errors look."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import raftctl as package
+
+COMMANDS = ["status", "switchover", "failover", "pause", "resume", "check", "history", "controller", "sandbox"]
+HEAVY = ["aiohttp", "asyncio", "cryptography", "docker", "paramiko", "prometheus_client"]
+
+
+def test_every_command_has_one_line_in_the_list(raftctl):
+    listing = raftctl("--help").stdout.split("Commands:")[1].splitlines()
+    described = dict(line.split(maxsplit=1) for line in listing if line.strip())
+    assert set(described) >= set(COMMANDS)
+    assert not [name for name, text in described.items() if text.endswith("...")], "a description must fit on its line"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_common_options(raftctl, command):
+    done = raftctl(command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"Usage: raftctl {command}")
+    wanted = ["--inventory", "--cluster", "--output", "--timeout", "--via", "--verbose"]
+    if command in ("controller", "sandbox"):
+        wanted = []
+    if command in ("switchover", "failover", "pause", "resume"):
+        wanted += ["--dry-run", "--yes"]
+    assert not [option for option in wanted if option not in done.stdout]
+
+
+def test_version(raftctl):
+    done = raftctl("--version")
+    assert (done.returncode, done.stdout) == (0, f"raftctl {package.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stauts"],
+        ["status", "--no-such-option"],
+        ["status", "-o", "xml"],
+        ["status", "--timeout", "soon"],
+        ["status", "--timeout", "0s"],
+        ["status", "--via", "pigeon"],
+        ["controller", "run"],
+        ["-c", "invoices", "status"],
+        ["-i", "/nowhere/inventory.yaml", "status"],
+    ],
+)
+def test_bad_usage_exits_2(orders, raftctl, arguments):
+    for name in ("db1", "db2", "w1"):
+        orders.add_down(name)
+    done = raftctl(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "rror: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_errors_are_two_lines_and_no_traceback(raftctl):
+    done = raftctl("status", inventory=False)
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert first.startswith("error: ")
+    assert second.startswith("hint: ")
+
+
+def test_verbose_shows_the_traceback(raftctl):
+    assert "Traceback" in raftctl("status", "-v", inventory=False).stderr
+
+
+def test_missing_certificates_say_what_to_do(orders, raftctl):
+    for name in ("db1", "db2", "w1"):
+        orders.add_down(name)
+    (orders.directory / ".raftctl" / "orders" / "ca.crt").unlink()
+    done = raftctl("status")
+    assert done.returncode == 2
+    assert "bootstrap" in done.stderr
+
+
+def test_reader_that_goes_away_is_no_error(orders, raftctl):
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m raftctl --help | head -n 1"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+
+
+def imported(code: str) -> set[str]:
+    listing = "import sys; print(' '.join(name for name in sys.modules if '.' not in name))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; {listing}"], capture_output=True, text=True, timeout=60, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_program_starts_light():
+    loaded = imported("import raftctl.cli.main")
+    assert loaded.isdisjoint([*HEAVY, "rich", "msgspec", "yaml", "pymysql", "ssl"])
+
+
+def test_status_stays_light():
+    modules = "raftctl.cli.cluster, raftctl.cli.render, raftctl.cli.status_view"
+    assert imported(f"import {modules}").isdisjoint([*HEAVY, "pymysql"])
