@@ -92,6 +92,17 @@ def become_replica(conn: Connection, *, acknowledging: bool, timeout: float) -> 
         raise NotVerified(f"{conn.endpoint}: still acknowledges")
 
 
+def nudge(conn: Connection, *, timeout: float) -> None:
+    """Write a transaction that changes nothing, so that replicas acknowledge what they already have.
+
+    A replica that lost its connection between receiving a transaction and acknowledging it (or began to acknowledge
+    later) holds it; so it is not sent to it again, and never acknowledged by itself: with a single client that
+    waits for it, writes stop for good, although enough members have it. An acknowledgement of any later
+    transaction counts for all before. Call this on the primary when commits wait, `clients` is at least the
+    required number and `gtid_owned` stays the same; in a session that may wait as long as they do."""
+    conn.execute("FLUSH OPTIMIZER_COSTS", timeout=timeout)  # goes into the binary log; reads a few cached constants
+
+
 def waiting_sessions(conn: Connection) -> int:
     """How many sessions wait for an acknowledgement now. Those queued behind them in the commit do not count."""
     return int(_status(conn, "source_wait_sessions") or 0)
