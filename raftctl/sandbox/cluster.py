@@ -1,7 +1,7 @@
 """A whole cluster on this machine: bring it up, break it on purpose, take it down.
 
-Everything about it is in its directory; nothing depends on this process living on. Each function returns once what it
-says is done, or raises within its deadline.
+Everything about it is in its directory; nothing depends on this process living on. Each function returns once
+what it says is done, or raises within its deadline.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,13 +27,14 @@ from raftctl.sandbox.apt import Progress, ignore_progress
 from raftctl.sandbox.distribution import find_or_fetch
 from raftctl.sandbox.host import SandboxHost
 from raftctl.sandbox.layout import Layout, SandboxMember
-from raftctl.sandbox.mysqld import prepare
+from raftctl.sandbox.mysqld import greets, prepare
 from raftctl.sandbox.network import NamespaceNetwork, cuts, is_free, require_namespaces
 from raftctl.sandbox.processes import wait_stopped
 
 _CALL_S = 5.0  # one request to a supervisor
 _KILL_S = 30.0  # the kernel frees a killed mysqld's memory before the process is gone
 _POWER_S = 30.0
+_PORTS_S = 1.0
 _MYSQLD_START_S = 120.0
 _POLL_S = 0.02
 
@@ -86,7 +86,7 @@ class Sandbox:
         def start(member: SandboxMember) -> None:
             host = self.host(member.name)
             if not host.is_on():
-                self._require_free_ports(member)
+                self._clear_the_way(host)
                 place = self.layout.place(self.directory, member)
                 command = () if member.witness else prepare(place, distribution)
                 host.configure(self._units(member, command))
@@ -113,7 +113,7 @@ class Sandbox:
     def _wait_for_mysqld(self, member: SandboxMember) -> None:
         place = self.layout.place(self.directory, member)
         deadline = time.monotonic() + _MYSQLD_START_S
-        while not _greets(place.socket):
+        while not greets(place.socket):
             if time.monotonic() > deadline:
                 raise HostError(f"mysqld of {member.name} does not start", hint=f"see {place.error_log}")
             time.sleep(_POLL_S)
@@ -133,8 +133,8 @@ class Sandbox:
     # --- faults -----------------------------------------------------------------------------------
 
     def kill(self, name: str, target: Target, *, restart: bool = True) -> None:
-        """SIGKILL. A host stays down, and so does a controller, until `start`; a mysqld and a guard are restarted as
-        systemd would unless `restart` is false."""
+        """SIGKILL. A host stays down, and so does a controller, until `start`; a mysqld and a guard are
+        restarted as systemd would unless `restart` is false."""
         host = self.host(name)
         if target is Target.HOST:
             host.power_off(timeout=_KILL_S)
@@ -185,7 +185,7 @@ class Sandbox:
             for unit in self._configured_units(host):
                 _unmask_and_start(host, unit)
         else:
-            self._require_free_ports(self.layout.member(name))
+            self._clear_the_way(host)
             if self._network:
                 self._network.ensure()
             host.power_on(timeout=_POWER_S)
@@ -219,14 +219,23 @@ class Sandbox:
         if host.is_frozen():
             raise HostError(f"{host.name} is frozen", hint=f"`raftctl sandbox thaw {self.directory} {host.name}`")
 
-    def _require_free_ports(self, member: SandboxMember) -> None:
+    def _clear_the_way(self, host: SandboxHost) -> None:
+        """Kill what is left of an earlier life of the host (its supervisor is gone), and see that its ports
+        are free.
+        """
+        host.power_off(timeout=_KILL_S)
+        if self._network:
+            return  # nobody else is in its namespace
+        member = self.layout.member(host.name)
         ports = (member.mysql_port, member.admin_port, member.raft_port, member.api_port)
-        taken = [port for port in ports if not is_free(port)]
-        if taken and not self._network:
-            raise HostError(
-                f"port {taken[0]} of {member.name} is in use by a process that is not of this sandbox",
-                hint="end that process, or make a new sandbox: it chooses other ports",
-            )
+        deadline = time.monotonic() + _PORTS_S  # a process killed a moment ago may still be closing its sockets
+        while taken := [port for port in ports if not is_free(port)]:
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"port {taken[0]} of {member.name} is in use by a process that is not of this sandbox",
+                    hint="end that process, or make a new sandbox: it chooses other ports",
+                )
+            time.sleep(_POLL_S)
 
     def _require_network(self) -> NamespaceNetwork:
         if self._network is None:
@@ -270,7 +279,9 @@ def open_or_plan(directory: Path, *, nodes: int, witnesses: int, namespaces: boo
 
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold `directory`, made if need be, against another `up` or `down`. Raises HostError when one is at work."""
+    """Hold `directory`, made if need be, against another `up` or `down`. Raises HostError when one is at
+    work.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -288,17 +299,6 @@ def exclusive(directory: Path) -> Iterator[None]:
 def _unmask_and_start(host: SandboxHost, unit: Unit) -> None:
     host.services.unmask(unit, timeout=_CALL_S)
     host.services.start(unit, timeout=_CALL_S)
-
-
-def _greets(path: Path) -> bool:
-    """Whether a mysqld greets on its socket: it does so only once it is ready for connections."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_CALL_S)
-        try:
-            connection.connect(str(path))
-            return len(connection.recv(64)) > 4  # more than a packet's header
-        except OSError:
-            return False
 
 
 def _in_parallel(action: Callable[[T], None], items: Sequence[T]) -> None:

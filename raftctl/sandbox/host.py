@@ -69,13 +69,12 @@ class SandboxHost:
         return bool(pids) and is_stopped(pids[0])
 
     def power_on(self, *, timeout: float) -> None:
-        """Start the supervisor, which starts the units. Left-overs of an earlier life are killed first.
+        """Start the supervisor, which starts the units. The host must be off, with nothing left of an earlier life.
 
         Raises:
             HostError: the supervisor does not come up within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
-        kill_host(self.directory, timeout=timeout)
         enter = ["nsenter", f"--net=/run/netns/{self._namespace}"] if self._namespace else []
         # isolated and without site-packages: it needs the standard library only, and stays small
         python = [sys.executable, "-I", "-S", raftctl.sandbox.supervisor.__file__, str(self._config)]

@@ -4,6 +4,7 @@ footprint.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import msgspec
 
 from raftctl.mysql.server_config import Setting, member_settings, render
 from raftctl.sandbox.distribution import MySQLDistribution
+
+_GREETING_S = 5.0
 
 
 class MySQLPlace(msgspec.Struct, frozen=True):
@@ -65,6 +68,17 @@ def prepare(
     place.option_file.write_text(render(settings, overrides))
     place.option_file.chmod(0o600)
     return distribution.mysqld_argv(defaults_file=place.option_file)
+
+
+def greets(socket_path: Path) -> bool:
+    """Whether a mysqld greets on its unix socket: it does so only once it is ready for connections."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_GREETING_S)
+        try:
+            connection.connect(str(socket_path))
+            return len(connection.recv(64)) > 4  # more than a packet's header
+        except OSError:
+            return False
 
 
 def _place_settings(place: MySQLPlace) -> list[Setting]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from raftctl.errors import HostError
@@ -53,16 +55,29 @@ def _state(pid: str) -> tuple[str, int]:
 
 
 def kill_host(host: Path, *, timeout: float) -> None:
-    """SIGKILL all processes of a host, the supervisor first, until none is left.
+    """SIGKILL all processes of a host, the supervisor first, until none is left and their ports and locks are free.
 
     Raises:
         HostError: some are still there after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
-    while pids := pids_of(host):
-        for pid in pids:
-            _signal(pid, host, signal.SIGKILL)
-        _pause(deadline, f"processes {pids} of {host.name} survive SIGKILL")
+    with contextlib.ExitStack() as stack:
+        dying = {}
+        while pids := pids_of(host):
+            for pid in pids:
+                descriptor = stack.enter_context(_pinned(pid, host))
+                _send(descriptor, signal.SIGKILL)
+                if descriptor is not None:
+                    dying[pid] = descriptor
+            _pause(deadline, f"processes {pids} of {host.name} survive SIGKILL")
+        for pid, descriptor in dying.items():
+            # A dying process loses its environment, and with it the mark, before it closes its files. Its pidfd
+            # becomes readable when it is all over (pidfd_open(2)).
+            wait_ms = max(0.0, deadline - time.monotonic()) * 1000
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            if not poll.poll(wait_ms):
+                raise HostError(f"process {pid} of {host.name} survives SIGKILL")
 
 
 def freeze_host(host: Path, *, timeout: float) -> None:
@@ -97,14 +112,29 @@ def thaw_host(host: Path) -> None:
 
 
 def _signal(pid: int, host: Path, number: signal.Signals) -> None:
-    """Signal `pid` if it is (still) a process of `host`: the pidfd pins it before the mark is read."""
-    with contextlib.suppress(ProcessLookupError):
+    with _pinned(pid, host) as descriptor:
+        _send(descriptor, number)
+
+
+def _send(descriptor: int | None, number: signal.Signals) -> None:
+    if descriptor is not None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, number)
+
+
+@contextlib.contextmanager
+def _pinned(pid: int, host: Path) -> Iterator[int | None]:
+    """A pidfd of `pid` if it is (still) a process of `host`, else None: the pidfd pins it before the mark is read."""
+    try:
         descriptor = os.pidfd_open(pid)
-        try:
-            if f"{MARK}={host.resolve()}".encode() in _environment(str(pid)).split(b"\0"):
-                signal.pidfd_send_signal(descriptor, number)
-        finally:
-            os.close(descriptor)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        marked = f"{MARK}={host.resolve()}".encode() in _environment(str(pid)).split(b"\0")
+        yield descriptor if marked else None
+    finally:
+        os.close(descriptor)
 
 
 def _pause(deadline: float, complaint: str) -> None:

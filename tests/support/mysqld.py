@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,7 +19,8 @@ import pytest
 
 from raftctl.errors import HostError
 from raftctl.sandbox.distribution import MySQLDistribution, find_or_fetch
-from raftctl.sandbox.mysqld import MySQLPlace, prepare
+from raftctl.sandbox.mysqld import MySQLPlace, greets, prepare
+from raftctl.sandbox.network import free_ports
 
 START_DEADLINE_S = 90.0
 
@@ -65,7 +65,7 @@ class RunningMySQL:
             start_new_session=True,
         )
         deadline = time.monotonic() + START_DEADLINE_S
-        while not answers(self.socket):
+        while not greets(self.socket):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"mysqld did not start:\n{self.error_log[-4000:]}")
             time.sleep(0.01)
@@ -96,22 +96,9 @@ class MySQLFactory(Protocol):
     def __call__(self, name: str, **options: Any) -> RunningMySQL: ...
 
 
-def answers(socket_path: Path) -> bool:
-    """Whether a server greets on `socket_path`: it does so only once it is ready for connections."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5.0)
-        try:
-            connection.connect(str(socket_path))
-            return len(connection.recv(64)) > 4
-        except OSError:
-            return False
-
-
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback address that nobody listens on."""
+    return free_ports(1)[0]
 
 
 def mysql_distribution() -> MySQLDistribution:
@@ -135,12 +122,9 @@ def mysqld_maker(distribution: MySQLDistribution) -> Iterator[MySQLFactory]:
 
     def make(name: str, **options: Any) -> RunningMySQL:
         server_id = options.pop("server_id", len(running) + 1)
+        port, admin_port = free_ports(2)
         place = MySQLPlace(
-            directory=home / name,
-            server_id=server_id,
-            address="127.0.0.1",
-            port=free_port(),
-            admin_port=free_port(),
+            directory=home / name, server_id=server_id, address="127.0.0.1", port=port, admin_port=admin_port
         )
         command = prepare(place, distribution, overrides={key: str(value) for key, value in options.items()})
         server = RunningMySQL(place, command)
