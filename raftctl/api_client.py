@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 CONNECT_SECONDS_MAX = 2.0  # a lost host must not use up the time in which another one could answer
 ONE_ANSWER_SECONDS = 2.0  # when several members are asked one after the other
-ANSWER_BYTES_MAX = 64 << 20
+ANSWER_BYTES_MAX = 16 << 20
 
 
 class Answer(NamedTuple):

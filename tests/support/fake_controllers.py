@@ -12,6 +12,7 @@ import http.server
 import json
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -43,6 +44,15 @@ def make_credentials() -> Credentials:
     return Credentials(authority, issue_operator(authority, now=now), nodes)
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that does not like our certificate, or hangs up, is no news."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 class FakeController:
     """One listening controller. `replies` maps "GET /v1/member" to what is answered, or to a function of the body;
     `requests` are the bodies that came, by the same key. A path it does not know is 404."""
@@ -50,8 +60,7 @@ class FakeController:
     def __init__(self, context: ssl.SSLContext) -> None:
         self.replies: dict[str, Reply | Callable[[Any], Reply]] = {}
         self.requests: list[tuple[str, Any]] = []
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler(), bind_and_activate=True)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -130,31 +139,36 @@ class FakeCluster:
 
     def add(self, name: str, replies: Mapping[str, Reply | Callable[[Any], Reply]]) -> FakeController:
         """A controller that listens."""
-        certificates = self.directory / name
-        certificates.mkdir()
-        pair = self._credentials.nodes[name]
-        (certificates / "node.crt").write_bytes(pair.certificate)
-        (certificates / "node.key").write_bytes(pair.key)
-        (certificates / "ca.crt").write_bytes(self._credentials.authority.certificate)
-        context = tls.server_context(certificates / "node.crt", certificates / "node.key", certificates / "ca.crt")
-        controller = FakeController(context)
+        controller = FakeController(self.server_context(name))
         controller.replies.update(replies)
         self._stack.callback(controller.close)
         self.controllers[name] = controller
         self.place(name, controller.address)
         return controller
 
-    def add_silent(self, name: str) -> None:
-        """A controller that hangs."""
+    def server_context(self, name: str) -> ssl.SSLContext:
+        """For a server that proves to be the member."""
+        certificates = self.directory / name
+        certificates.mkdir()
+        pair = self._credentials.nodes[name]
+        (certificates / "node.crt").write_bytes(pair.certificate)
+        (certificates / "node.key").write_bytes(pair.key)
+        (certificates / "ca.crt").write_bytes(self._credentials.authority.certificate)
+        return tls.server_context(certificates / "node.crt", certificates / "node.key", certificates / "ca.crt")
+
+    def add_silent(self, name: str) -> str:
+        """A controller that hangs. Returns its address."""
         silent = Silent()
         self._stack.callback(silent.close)
         self.place(name, silent.address)
+        return silent.address
 
-    def add_down(self, name: str) -> None:
-        """A controller whose port refuses."""
+    def add_down(self, name: str) -> str:
+        """A controller whose port refuses. Returns its address."""
         with socket.create_server(("127.0.0.1", 0)) as free:
-            address = "127.0.0.1:" + str(free.getsockname()[1])
+            address = f"127.0.0.1:{free.getsockname()[1]}"
         self.place(name, address)
+        return address
 
     def place(self, name: str, api: str) -> None:
         """Write the member into the inventory with this API address. Nothing listens at its other ports."""

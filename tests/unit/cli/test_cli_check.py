@@ -12,6 +12,7 @@ from raftctl.cluster.state import Pause, Phase
 from raftctl.cluster.status import build_status
 from tests.support.member_facts import (
     cluster_state,
+    cut_off,
     healthy,
     leaderless,
     member,
@@ -126,7 +127,13 @@ def test_pause_is_a_warning():
     assert perfdata.startswith("voters=3"), "a | in the text must not begin the perfdata"
 
 
-def test_missing_controller_and_thin_quorum():
+def test_quorum_that_may_not_lose_another_voter():
+    answers = cut_off(healthy(), "db3") | {"db3": REFUSED}
+    text = "RAFTCTL WARNING - orders: quorum 2/3: no further voter may be lost|voters=2;;2:;0;3"
+    assert line(answers, Topic.QUORUM).startswith(text)
+
+
+def test_missing_controller_and_single_voter():
     answers: dict[str, MemberFacts | str] = dict(healthy())
     answers["db3"] = REFUSED
     assert line(answers, Topic.CONTROLLERS).startswith("RAFTCTL WARNING - orders: db3: controller: connection refused")

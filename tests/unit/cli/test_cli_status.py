@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import textwrap
 
 import yaml
@@ -185,3 +188,20 @@ def test_via_ssh_is_refused_in_one_line(orders, raftctl):
     assert done.returncode == 2
     assert done.stderr.startswith("error: --via ssh")
     assert "hint: " in done.stderr
+
+
+def test_watch_goes_on_until_interrupted(orders):
+    serve(orders, healthy())
+    command = [sys.executable, "-m", "raftctl", "-i", str(orders.inventory), "--timeout", "30s", "status"]
+    with subprocess.Popen(
+        [*command, "--watch", "--interval", "10ms", "-o", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        documents = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert [document["health"] for document in documents] == ["ok"] * 3
+    assert "Traceback" not in errors
+    assert process.returncode == 130
