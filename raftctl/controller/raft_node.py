@@ -40,6 +40,10 @@ class ProposalLost(RaftctlError):
     """Another entry was committed in the proposal's place: it never took effect."""
 
 
+class NodeStopped(RaftctlError):
+    """The node was stopped meanwhile; a proposal that waited may still take effect."""
+
+
 class RaftStatus(msgspec.Struct, frozen=True):
     """`quorum_contact_age`: seconds since a majority was last known to follow this leader; None for
     others."""
@@ -152,7 +156,7 @@ class RaftNode:
         self._drain()
 
     async def stop(self) -> None:
-        """Leave the group in good order; whoever waits for something gets a CancelledError."""
+        """Leave the group in good order; whoever waits for something gets NodeStopped."""
         if not self._running:
             return
         self._running = False
@@ -166,7 +170,8 @@ class RaftNode:
         waiting += [future for _, future in self._remote_reads.values()]
         waiting += [future for _, future in self._applied_waiters]
         for future in waiting:
-            future.cancel()
+            if not future.done():
+                future.set_exception(NodeStopped("this node was stopped"))
 
     # --- use ------------------------------------------------------------------------------------------
 
@@ -179,6 +184,7 @@ class RaftNode:
         """
         if len(data) > MAX_COMMAND_BYTES:
             raise ValueError(f"a command of {len(data)} bytes is larger than {MAX_COMMAND_BYTES}")
+        self._require_running()
         self._let_a_stale_leader_step_down()
         index = self._raft.propose(data, self._clock())
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -196,7 +202,8 @@ class RaftNode:
 
     async def read_index(self, timeout: float) -> int:
         """An index that this node has applied by now and that covers everything committed before the call: a
-        read of its state is linearizable. Asks again while there is no leader. Raises TimeoutError."""
+        read of its state is linearizable. Asks again while there is no leader. Raises TimeoutError,
+        NodeStopped."""
         async with asyncio.timeout(timeout):
             while True:
                 index = await self._ask_read_index()
@@ -221,6 +228,10 @@ class RaftNode:
     def send_app(self, peer: str, body: bytes) -> bool:
         """Send bytes to a peer's `on_app_message`. False when it is not connected; True promises nothing."""
         return self._transport.send(peer, AppMessage(body))
+
+    def set_peers(self, peers: Mapping[str, Address]) -> None:
+        """Connect to these nodes, and to no others."""
+        self._transport.set_peers(peers)
 
     def quorum_contact(self) -> float:
         """The latest time (of `clock`) such that a majority answered a heartbeat sent at or after it; -inf
@@ -371,6 +382,10 @@ class RaftNode:
                 if not waiter.done():
                     waiter.set_result(None)
 
+    def _require_running(self) -> None:
+        if not self._running:
+            raise NodeStopped("this node was stopped")
+
     def _lose_proposal(self, index: int) -> None:
         _, future = self._proposals.pop(index, (0, None))
         if future is not None and not future.done():
@@ -380,6 +395,7 @@ class RaftNode:
 
     async def _ask_read_index(self) -> int | None:
         """Ask the leader, wherever it is. None: there is none, or it lost the leadership meanwhile."""
+        self._require_running()
         self._let_a_stale_leader_step_down()
         request_id = next(self._request_ids)
         future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()

@@ -22,7 +22,9 @@ EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
 _JOIN_TIMEOUT: Final = 5.0
 
 
-class _Write(NamedTuple):
+class Write(NamedTuple):
+    """What one Ready wants on disk."""
+
     ticket: int
     hard_state: HardState | None
     entries: Sequence[Entry]
@@ -55,13 +57,13 @@ class WalWriter:
         self._on_written = on_written
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="raft-wal", daemon=True)
         self._thread.start()
 
     def submit(self, ticket: int, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Queue a write. Never blocks."""
-        self._queue.put(_Write(ticket, hard_state, entries))
+        self._queue.put(Write(ticket, hard_state, entries))
 
     def stop(self) -> None:
         """Write what is queued, end the thread, close the log. Blocks up to 5 s: a disk that hangs is left
@@ -80,9 +82,9 @@ class WalWriter:
         except BaseException as error:  # noqa: BLE001 (the thread's edge: without a log the node must not go on)
             self._on_fatal(error)
 
-    def _next_writes(self) -> list[_Write]:
+    def _next_writes(self) -> list[Write]:
         """All that waits, at least one; empty when there is no more to come."""
-        writes: list[_Write] = []
+        writes: list[Write] = []
         item = self._queue.get()
         while item is not None:
             writes.append(item)
@@ -95,7 +97,7 @@ class WalWriter:
         return writes
 
 
-def merge(writes: Sequence[_Write]) -> tuple[HardState | None, list[Entry]]:
+def merge(writes: Sequence[Write]) -> tuple[HardState | None, list[Entry]]:
     """One write with the effect of all of them: the newest hard state, and each suffix over those before
     it."""
     hard_state: HardState | None = None

@@ -1,0 +1,310 @@
+"""The driver: three nodes on one event loop, with real sockets and real logs."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftctl.consensus.types import Config, Entry, EntryKind, HardState, NotLeader, Role
+from raftctl.controller.events import NodeEventKind
+from raftctl.controller.raft_node import MAX_COMMAND_BYTES, NodeStopped, ProposalLost, RaftNode
+from raftctl.controller.transport import Address
+from raftctl.controller.wal import FILE_NAME, Wal
+from raftctl.controller.wal_writer import EXIT_BROKEN
+from raftctl.controller.wire import ClusterKey
+from tests.support.raft_cluster import ROOT, free_ports
+
+
+class Member:
+    """A RaftNode whose state machine is the list of commands."""
+
+    def __init__(
+        self,
+        node_id: str,
+        peers: dict[str, Address],
+        directory: Path,
+        *,
+        connect_to: dict[str, Address] | None = None,
+        **arguments: Any,
+    ) -> None:
+        self.peers = peers
+        self.applied: list[bytes] = []
+        self.events: list[Any] = []
+        self.roles: list[tuple[Role, int, str]] = []
+        self.app_messages: list[tuple[str, bytes]] = []
+        settings: dict[str, Any] = {
+            "config": Config(node_id=node_id, voters=tuple(peers), election_timeout=0.5, heartbeat_interval=0.05),
+            "cluster_id": "orders",
+            "incarnation": 1,
+            "key": ClusterKey(b"0123456789abcdef"),
+            "apply": self.apply,
+        }
+        self.node = RaftNode(
+            directory=directory / node_id,
+            listen=peers[node_id],
+            peers=connect_to or peers,
+            on_event=self.events.append,
+            on_app_message=lambda peer, body: self.app_messages.append((peer, body)),
+            on_role_change=lambda role, term, leader: self.roles.append((role, term, leader)),
+            **(settings | arguments),
+        )
+
+    def apply(self, entry: Entry) -> int:
+        self.applied.append(entry.data)
+        return len(self.applied)
+
+
+Start = Callable[..., Awaitable[list[Member]]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """`await start("n1", "n2", "n3")` gives running members; they are stopped after the test."""
+    running: list[Member] = []
+    peers: dict[str, Address] = {}
+
+    async def begin(
+        *names: str, voters: tuple[str, ...] = (), reachable: tuple[str, ...] = (), **arguments: Any
+    ) -> list[Member]:
+        missing = [name for name in voters or names if name not in peers]
+        for name, port in zip(missing, free_ports(len(missing)), strict=True):
+            peers[name] = Address("127.0.0.1", port)
+        if reachable:
+            arguments["connect_to"] = {name: peers[name] for name in reachable}
+        members = [Member(name, peers, tmp_path, **arguments) for name in names]
+        for member in members:
+            running.append(member)
+            await member.node.start()
+        return members
+
+    yield begin
+    for member in running:
+        await member.node.stop()
+
+
+async def until(condition: Callable[[], Any], *, timeout: float = 30.0) -> Any:
+    async with asyncio.timeout(timeout):
+        while not (value := condition()):  # noqa: ASYNC110 (any condition)
+            await asyncio.sleep(0.005)
+    return value
+
+
+async def leader_of(members: list[Member]) -> Member:
+    def find() -> Member | None:
+        leaders = [m for m in members if m.node.status().role is Role.LEADER]
+        return max(leaders, key=lambda m: m.node.status().term, default=None)
+
+    found: Member = await until(find)
+    return found
+
+
+async def propose(members: list[Member], data: bytes) -> Any:
+    """Through whoever leads; elections are waited out."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await (await leader_of(members)).node.propose(data, 10)
+            except NotLeader:
+                continue
+
+
+async def test_a_proposal_returns_what_apply_returned(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    assert [await propose(members, data) for data in (b"a", b"b", b"c")] == [1, 2, 3]
+    await until(lambda: all(m.applied == [b"a", b"b", b"c"] for m in members))
+
+
+async def test_concurrent_proposals_each_get_their_own_result(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    leader = await leader_of(members)
+    await propose(members, b"first")
+    results = await asyncio.gather(*(leader.node.propose(str(n).encode(), 10) for n in range(200)))
+    assert all(leader.applied[result - 1] == str(n).encode() for n, result in enumerate(results))
+
+
+async def test_one_node_alone_is_a_group(start: Start) -> None:
+    [member] = await start("n1")
+    assert await propose([member], b"a") == 1
+    assert await member.node.read_index(10) >= 1
+
+
+async def test_a_follower_refuses_proposals_and_names_the_leader(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    await propose(members, b"a")
+    leader = await leader_of(members)
+    leader_id = leader.node.status().node_id
+    follower = next(m for m in members if m is not leader)
+    await until(lambda: follower.node.status().leader == leader_id)
+    with pytest.raises(NotLeader) as caught:
+        await follower.node.propose(b"b", 10)
+    assert caught.value.leader_hint == leader_id
+
+
+async def test_reads_on_every_member_see_what_was_acknowledged_before(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    for n in range(30):
+        await propose(members, str(n).encode())
+        for member in members:
+            await member.node.read_index(10)
+            assert member.applied[-1] == str(n).encode()
+
+
+async def test_without_a_quorum_there_are_neither_commits_nor_reads(start: Start) -> None:
+    [member] = await start("n1", voters=("n1", "n2", "n3"))
+    with pytest.raises(NotLeader):
+        await member.node.propose(b"a", 10)
+    with pytest.raises(TimeoutError):
+        await member.node.read_index(0.3)
+    assert member.node.status().quorum_contact_age is None
+
+
+async def test_a_leader_left_alone_steps_down_and_its_proposal_times_out(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    await propose(members, b"a")
+    leader = await leader_of(members)
+    for member in members:
+        if member is not leader:
+            await member.node.stop()
+    with pytest.raises((TimeoutError, NotLeader)):
+        await leader.node.propose(b"b", 2)
+    await until(lambda: leader.node.status().role is not Role.LEADER)
+    with pytest.raises(NotLeader):
+        leader.node.quorum_contact()
+    assert leader.applied == [b"a"]
+
+
+async def test_a_proposal_whose_place_another_entry_took_is_lost(start: Start) -> None:
+    """The leader appends alone; the others elect one of them, whose entry takes the place."""
+    members = await start("n1", "n2", "n3")
+    await propose(members, b"a")
+    old = await leader_of(members)
+    others = [m for m in members if m is not old]
+    for member in others:
+        await member.node.stop()
+    waiting = asyncio.create_task(old.node.propose(b"lost", 60))
+    old_id = old.node.status().node_id
+    names = [m.node.status().node_id for m in others]
+    others = await start(*names, voters=(old_id, *names), reachable=tuple(names))
+    assert await propose(others, b"b") == 2
+    for member in others:
+        member.node.set_peers(member.peers)
+    with pytest.raises(ProposalLost):
+        await waiting
+    await old.node.read_index(10)
+    assert old.applied == [b"a", b"b"]
+
+
+async def test_quorum_contact_is_recent_on_a_leader_and_its_age_is_shown(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    await propose(members, b"a")
+    leader = await leader_of(members)
+    before = leader.node.quorum_contact()
+    await until(lambda: leader.node.quorum_contact() > before)
+    age = leader.node.status().quorum_contact_age
+    assert age is not None
+    assert age >= 0
+
+
+async def test_leadership_is_handed_over(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    await propose(members, b"a")
+    old = await leader_of(members)
+    target = next(m for m in members if m is not old)
+    await old.node.transfer(target.node.status().node_id, 30)
+    await until(lambda: target.node.status().role is Role.LEADER)
+    assert target.roles[-1][0] is Role.LEADER
+    with pytest.raises(NotLeader):
+        await old.node.transfer(target.node.status().node_id, 1)
+    assert await propose(members, b"b") == 2
+
+
+async def test_app_messages_reach_the_peer_and_its_errors_do_not_reach_raft(start: Start) -> None:
+    def broken(_peer: str, _body: bytes) -> None:
+        raise RuntimeError("a bug in the controller's handler")
+
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+    a, b = await start("n1", "n2", voters=("n1", "n2", "n3"))
+    [c] = await start("n3", on_fatal=pytest.fail)
+    c.node._on_app_message = broken
+    await until(lambda: a.node.status().connected == ("n2", "n3"))
+    assert a.node.send_app("n2", b"report")
+    assert a.node.send_app("n3", b"report")
+    assert not a.node.send_app("n9", b"report")
+    await until(lambda: b.app_messages == [("n1", b"report")] and errors)
+    assert await propose([a, b, c], b"a") == 1
+    await c.node.read_index(10)
+
+
+async def test_a_restart_applies_the_whole_log_again_after_a_torn_tail(start: Start, tmp_path: Path) -> None:
+    [member] = await start("n1")
+    for data in (b"a", b"b"):
+        await propose([member], data)
+    await member.node.stop()
+    with (tmp_path / "n1" / FILE_NAME).open("ab") as log:
+        log.write(b"RWAL\x00")
+    [again] = await start("n1")
+    await again.node.read_index(10)
+    assert again.applied == [b"a", b"b"]
+    assert again.events[0].kind is NodeEventKind.TORN_TAIL_CUT
+    assert again.events[0].detail["bytes"] == 5
+
+
+async def test_what_waits_is_told_that_the_node_stops(start: Start) -> None:
+    [member] = await start("n1", voters=("n1", "n2", "n3"))
+    waiting = asyncio.create_task(member.node.read_index(60))
+    await asyncio.sleep(0)
+    await member.node.stop()
+    await asyncio.wait([waiting], timeout=30)
+    assert isinstance(waiting.exception(), NodeStopped)
+    with pytest.raises(NodeStopped):
+        await member.node.propose(b"a", 10)
+
+
+async def test_a_command_has_a_largest_size(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    assert await propose(members, bytes(MAX_COMMAND_BYTES)) == 1
+    with pytest.raises(ValueError, match="larger than"):
+        await propose(members, bytes(MAX_COMMAND_BYTES + 1))
+
+
+async def test_a_member_that_was_away_catches_up_with_more_than_a_frame_holds(start: Start) -> None:
+    members = await start("n1", "n2", voters=("n1", "n2", "n3"))
+    for n in range(20):
+        await propose(members, bytes([n]) * MAX_COMMAND_BYTES)
+    [late] = await start("n3")
+    await late.node.read_index(30)
+    assert late.applied == [bytes([n]) * MAX_COMMAND_BYTES for n in range(20)]
+
+
+def test_a_state_machine_that_fails_ends_the_process(tmp_path: Path) -> None:
+    """A member that skipped a command would differ from the others for ever, unnoticed."""
+    wal, _ = Wal.open(tmp_path / "n1", cluster_id="orders", node_id="n1")
+    wal.append(HardState(1, "n1"), [Entry(1, 1, EntryKind.COMMAND, b"x")])
+    wal.close()
+    code = (
+        "import asyncio, pathlib, sys\n"
+        "from tests.unit.controller.test_raft_node import Address, Member\n"
+        "async def main():\n"
+        "    member = Member('n1', {'n1': Address('127.0.0.1', 0)}, pathlib.Path(sys.argv[1]),\n"
+        "                    apply=lambda entry: 1 // 0)\n"
+        "    await member.node.start()\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == EXIT_BROKEN
+    assert "ZeroDivisionError" in done.stderr
