@@ -210,7 +210,13 @@ def _relieve(state: ClusterState, seen: MySQLObservation, context: LocalContext)
 
 def is_quiet(seen: MySQLObservation) -> bool:
     """Read-only, and no commit waits: together with ProveQuiet, what it has executed is all that it ever will have."""
-    return seen.super_read_only and seen.semi_sync.wait_sessions == 0 and not seen.gtid_owned
+    return is_read_only(seen) and seen.semi_sync.wait_sessions == 0 and not seen.gtid_owned
+
+
+def is_read_only(seen: MySQLObservation) -> bool:
+    """Whether read-only mode is in force. While `SET GLOBAL super_read_only = ON` waits for running statements, which
+    may still commit, super_read_only reads ON already and read_only still OFF (measured)."""
+    return seen.read_only and seen.super_read_only
 
 
 def promised_epoch(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> int:
@@ -252,7 +258,7 @@ def _can_apply(channel: Channel | None) -> bool:
 def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
     if seen.writable or seen.semi_sync.wait_sessions:
         return LocalPlan((Fence(f"{state.primary} is the primary"),), note="is being fenced")
-    if not seen.super_read_only:
+    if not is_read_only(seen):
         return LocalPlan((Fence(f"{state.primary} is the primary"),), note="becomes read-only")
     if seen.semi_sync.source_enabled:
         return LocalPlan((SourceOff(),), note="stops waiting for acknowledgements")
