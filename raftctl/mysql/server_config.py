@@ -75,9 +75,7 @@ def _harmless_after_a_start() -> list[Setting]:
 
 def _gtid_and_binlog(version: Version) -> list[Setting]:
     settings = [
-        Setting(
-            "gtid_mode", "ON", "every transaction has a name: what a member has is a set, compared exactly"
-        ),
+        Setting("gtid_mode", "ON", "every transaction has a name: what a member has is a set, compared exactly"),
         Setting("enforce_gtid_consistency", "ON", "gtid_mode=ON needs it"),
         Setting("log_bin", "binlog", "a fixed name: the default contains the host's name, which may change"),
         Setting("log_replica_updates", "ON", "a replica can become the source of the others"),
@@ -88,9 +86,7 @@ def _gtid_and_binlog(version: Version) -> list[Setting]:
     ]
     if version < (8, 4, 0):
         # default, and the only choice, from 8.4 on
-        settings.append(
-            Setting("binlog_transaction_dependency_tracking", "WRITESET", "replicas apply in parallel")
-        )
+        settings.append(Setting("binlog_transaction_dependency_tracking", "WRITESET", "replicas apply in parallel"))
     return settings
 
 
@@ -101,9 +97,7 @@ def _replication(version: Version) -> list[Setting]:
         Setting("relay_log_recovery", "OFF", "ON throws away received transactions at a start (rule R2)"),
         Setting("replica_parallel_workers", "4", "a replica must keep up to be promoted quickly"),
         Setting("replica_preserve_commit_order", "ON", "no gaps in what a replica has executed"),
-        Setting(
-            "replica_net_timeout", "5", "a silent source is noticed in seconds: heartbeats come every second"
-        ),
+        Setting("replica_net_timeout", "5", "a silent source is noticed in seconds: heartbeats come every second"),
     ]
     if version < (8, 0, 27):
         settings.append(
@@ -128,17 +122,13 @@ def _semi_sync() -> list[Setting]:
             "OFF",
             "ON only on the primary: on a replica the applier would wait",
         ),
-        Setting(
-            "rpl_semi_sync_source_wait_point", "AFTER_SYNC", "nobody reads what may still be lost (rule R2)"
-        ),
+        Setting("rpl_semi_sync_source_wait_point", "AFTER_SYNC", "nobody reads what may still be lost (rule R2)"),
         Setting(
             "rpl_semi_sync_source_timeout",
             str(SEMI_SYNC_TIMEOUT_MS),
             "never degrades to asynchronous (rule R2)",
         ),
-        Setting(
-            "rpl_semi_sync_source_wait_no_replica", "ON", "waits even when no replica is connected (rule R2)"
-        ),
+        Setting("rpl_semi_sync_source_wait_no_replica", "ON", "waits even when no replica is connected (rule R2)"),
         Setting("rpl_semi_sync_replica_enabled", "ON", "acknowledges whenever it follows a semi-sync source"),
     ]
 

@@ -218,5 +218,8 @@ def _apt_error(what: str, result: subprocess.CompletedProcess[str]) -> HostError
 def _last_error(output: str) -> str:
     """The line of apt's output that says most: the first error, else the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("E:", "Err:", "dpkg"))]
-    return (errors or lines[-1:] or ["no output"])[0]
+    for marks in (("E:", "Err:", "dpkg"), ("W: Failed",)):
+        for line in lines:
+            if line.startswith(marks):
+                return line
+    return lines[-1] if lines else "no output"
