@@ -1,0 +1,175 @@
+"""A sandbox cluster under a writer, for tests that break something and look at what becomes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from raftctl.api_client import split_address
+from raftctl.cli.cluster import Cluster, open_cluster
+from raftctl.cli.demo import read_option_file
+from raftctl.cli.options import Options
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.state import HistoryEntry
+from raftctl.cluster.status_model import ClusterStatus
+from raftctl.errors import MySQLError
+from raftctl.mysql.client import Endpoint, connect
+from raftctl.sandbox.cluster import Sandbox
+from raftctl.sandbox.up import bring_up
+from raftctl.sandbox.writer import Tally, Writer
+from raftctl.secret import Secret
+from tests.support.waiting import wait_until
+
+WAIT_SECONDS = 90.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One cluster. Every test leaves it healthy, so that the next one can use it."""
+
+    sandbox: Sandbox
+    cluster: Cluster
+    database: str
+    login: Endpoint
+
+    def status(self) -> ClusterStatus:
+        return self.cluster.status()
+
+    def wait(
+        self, condition: Callable[[ClusterStatus], object], what: str, timeout: float = WAIT_SECONDS
+    ) -> ClusterStatus:
+        def probe() -> ClusterStatus | None:
+            status = self.status()
+            return status if condition(status) else None
+
+        try:
+            return wait_until(probe, what=what, timeout=timeout)
+        except AssertionError as error:
+            issues = [f"{i.member}: {i.text}" for i in self.status().issues]
+            raise AssertionError(f"{error}; status: {issues}; history: {self.story()}") from None
+
+    def wait_healthy(self) -> ClusterStatus:
+        return self.wait(lambda s: s.health == "ok", "the cluster is healthy")
+
+    def wait_new_primary(self, old: str) -> ClusterStatus:
+        return self.wait(lambda s: s.primary not in (None, old) and s.phase == "steady", f"a primary other than {old}")
+
+    def history(self) -> list[HistoryEntry]:
+        return self.cluster.api.fetch(self.cluster.inventory.members(), "/v1/history", 5.0, list[HistoryEntry])
+
+    def story(self) -> list[str]:
+        try:
+            return [f"{e.kind} {e.member} epoch {e.epoch}: {e.why}" for e in self.history()][-12:]
+        except Exception as error:  # noqa: BLE001 (only adds to another failure's message)
+            return [str(error)]
+
+    def endpoint(self, member: str) -> Endpoint:
+        address = self.cluster.inventory.members()[member].mysql
+        assert address is not None
+        host, port = split_address(address)
+        return dataclasses.replace(self.login, host=host, port=port)
+
+    def primary_endpoint(self) -> Endpoint | None:
+        primary = self.status().primary
+        return self.endpoint(primary) if primary else None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """A writer at work on a new table; stopped at the end."""
+        with connect_soon(self) as conn:
+            conn.execute("DROP TABLE IF EXISTS raftctl_written")
+        writer = Writer(self.primary_endpoint, database=self.database)
+        writer.start(WAIT_SECONDS)
+        assert writer.wait_for(20, WAIT_SECONDS)
+        try:
+            yield writer
+        finally:
+            writer.stop()
+
+    def verify(self, writer: Writer) -> Tally:
+        """After the writer stopped and the cluster healed: nothing lost, nothing twice, all members equal."""
+        status = self.wait_healthy()
+        assert status.primary
+        tally = writer.tally(self.endpoint(status.primary))
+        assert (tally.lost, tally.twice) == (0, 0), (tally, self.story())
+        self.wait_equal(status.primary)
+        return tally
+
+    def wait_equal(self, primary: str) -> None:
+        """All members hold exactly the primary's transactions: no errant one, none missing."""
+        wanted = self.executed(primary)
+        for member in self.sandbox.layout.names:
+            if self.cluster.inventory.members()[member].mysql:
+                wait_until(lambda m=member: self.executed(m) == wanted, what=f"{member} equals {primary}", timeout=60)
+
+    def executed(self, member: str) -> GTIDSet:
+        from raftctl.bootstrap.survey import own_endpoint
+        from raftctl.controller.config import load_secrets
+
+        secrets = load_secrets(self.cluster.inventory.credentials / "secrets.json")
+        with connect(own_endpoint(self.cluster.inventory.host(member), secrets), timeout=10.0) as conn:
+            return GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_executed"))
+
+
+def connect_soon(stage: Stage):
+    def probe():
+        endpoint = stage.primary_endpoint()
+        if endpoint is None:
+            return None
+        try:
+            return connect(dataclasses.replace(endpoint), timeout=10.0)
+        except MySQLError:
+            return None
+
+    conn = wait_until(probe, what="a connection to the primary", timeout=WAIT_SECONDS)
+    conn.execute(f"USE `{stage.database}`")
+    return conn
+
+
+class SideClient:
+    """A client that keeps writing to one member, whatever it is, with the time of every acknowledgement."""
+
+    def __init__(self, endpoint: Endpoint, database: str, clock: Callable[[], float]) -> None:
+        self._endpoint, self._database, self._clock = endpoint, database, clock
+        self.acknowledged: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> SideClient:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with connect(self._endpoint, connect_timeout=1.0, timeout=1.0) as conn:
+                    while not self._stop.is_set():
+                        conn.execute(f"INSERT INTO `{self._database}`.side VALUES ()")
+                        self.acknowledged.append(self._clock())
+            except MySQLError:
+                self._stop.wait(0.02)
+
+
+@contextlib.contextmanager
+def stage(
+    directory: Path, *, namespaces: bool, nodes: int = 3, witnesses: int = 0, settings: tuple[str, ...] = ()
+) -> Iterator[Stage]:
+    """A new healthy cluster, taken down at the end."""
+    sandbox = None
+    try:
+        sandbox = bring_up(directory, nodes=nodes, witnesses=witnesses, namespaces=namespaces, settings=settings)
+        cluster = open_cluster(Options(inventory=sandbox.inventory))
+        login = read_option_file(sandbox.option_file)
+        endpoint = Endpoint(user=login.user, password=Secret(login.password))
+        yield Stage(sandbox, cluster, login.database, endpoint)
+    finally:
+        from raftctl.sandbox.cluster import open_sandbox
+
+        (sandbox or open_sandbox(directory)).down(purge=True)
