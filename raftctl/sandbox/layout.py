@@ -176,8 +176,3 @@ def _nested(settings: Mapping[str, str]) -> dict[str, Any]:
                 raise UsageError(f"--set {key}: {section} has a value already, so it cannot have parts")
         target[last] = yaml.safe_load(value)
     return result
-
-
-def option_file(*, user: str, password: str, database: str) -> str:
-    """A MySQL option file for clients of the application account."""
-    return f'[client]\nuser = {user}\npassword = "{password}"\ndatabase = {database}\n'

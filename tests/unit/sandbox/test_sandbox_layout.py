@@ -10,7 +10,7 @@ from raftctl.cluster.state import MemberRole
 from raftctl.errors import UsageError
 from raftctl.inventory.load import parse_inventory
 from raftctl.inventory.model import ClusterInventory
-from raftctl.sandbox.layout import Layout, Shape, inventory, load, option_file, parse_settings, plan, save
+from raftctl.sandbox.layout import Layout, Shape, inventory, load, parse_settings, plan, save
 
 HOME = Path("/srv/sandbox")
 
@@ -90,8 +90,3 @@ def test_a_directory_without_a_layout_is_no_sandbox(tmp_path: Path) -> None:
     (tmp_path / "sandbox.json").write_text("{}")
     with pytest.raises(UsageError, match="cannot read"):
         load(tmp_path)
-
-
-def test_the_option_file_of_an_application() -> None:
-    text = option_file(user="app", password="p#1;x", database="app")
-    assert text.splitlines() == ["[client]", "user = app", 'password = "p#1;x"', "database = app"]
