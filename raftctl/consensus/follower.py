@@ -7,11 +7,10 @@ earlier leaders: that is neither acknowledged nor committed.
 from __future__ import annotations
 
 from raftctl.consensus.state import State
-from raftctl.consensus.types import AppendEntries, AppendEntriesReply, EventKind, Role
+from raftctl.consensus.types import AppendEntries, AppendEntriesReply, EventKind, InstallSnapshot, Role
 
 
 def handle_append_entries(state: State, message: AppendEntries) -> None:
-    assert state.role is not Role.LEADER, f"two leaders in term {state.term}: {state.id} and {message.sender}"
     _hear_leader(state, message.sender)
     log = state.log
     verified = _verify_predecessor(state, message)
@@ -19,14 +18,35 @@ def handle_append_entries(state: State, message: AppendEntries) -> None:
         hint_index, hint_term = log.agreement_hint(message.prev_log_index, message.prev_log_term)
         _send_now(state, _reply(state, message, success=False, hint_index=hint_index, hint_term=hint_term))
         return
+    membership = state.membership
     truncated = log.merge(message.entries)
     if truncated is not None:
         state.outbox.report(EventKind.LOG_TRUNCATED, first=truncated, leader=message.sender)
+    if state.membership != membership:
+        state.report_membership()
     log.commit_to(min(message.commit_index, verified))
     _acknowledge(state, message, verified)
 
 
+def handle_install_snapshot(state: State, message: InstallSnapshot) -> None:
+    """Thesis 5.3, figure 5.3. What the snapshot covers is committed; the own log is kept if it already agrees with
+    it there, and replaced as a whole if not."""
+    _hear_leader(state, message.sender)
+    log, snapshot = state.log, message.snapshot
+    if snapshot.index <= log.commit_index:
+        _send_now(state, _reply(state, message, success=True, match_index=min(log.commit_index, log.durable_index)))
+        return
+    if log.term_at(snapshot.index) == snapshot.term:
+        log.commit_to(snapshot.index)
+    else:
+        log.install(snapshot)
+        state.outbox.report(EventKind.SNAPSHOT_RECEIVED, index=snapshot.index, leader=message.sender)
+        state.report_membership()
+    state.send_when_durable(_reply(state, message, success=True, match_index=snapshot.index))
+
+
 def _hear_leader(state: State, leader: str) -> None:
+    assert state.role is not Role.LEADER, f"two leaders in term {state.term}: {state.id} and {leader}"
     if state.role is not Role.FOLLOWER or state.leader != leader:
         assert state.leader in ("", leader), f"two leaders in term {state.term}: {state.leader} and {leader}"
         state.become_follower(term=state.term, leader=leader, reason="")
@@ -67,7 +87,7 @@ def _send_now(state: State, reply: AppendEntriesReply) -> None:
 
 def _reply(
     state: State,
-    message: AppendEntries,
+    message: AppendEntries | InstallSnapshot,
     *,
     success: bool,
     match_index: int = 0,

@@ -1,6 +1,9 @@
 """The log as this node sees it: entries in memory, and how far they are written, committed and handed out.
 
-    start < ... <= applied <= min(commit, durable);   commit <= last;   durable <= last
+    start <= applied <= min(commit, durable);   commit <= last;   durable <= last
+
+A snapshot of the leader replaces the whole log; until it is durable and handed out, `applied` lags behind `start`.
+Configurations are part of the log: what it appends and truncates decides which one is in force.
 
 Entries move through three steps: appended (in memory), staged (given to the shell to write, under a ticket)
 and durable (that ticket was reported). Truncation takes back what a write in flight will have claimed.
@@ -11,21 +14,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from raftctl.consensus.types import Entry
+from raftctl.consensus.membership import Configurations, Membership
+from raftctl.consensus.types import Entry, EntryKind, Snapshot
 
 
 class RaftLog:
-    def __init__(self, entries: Sequence[Entry] = (), *, start_index: int = 0, start_term: int = 0) -> None:
-        """`entries` are durable and follow `start_index`, the last index that a snapshot covers (0: none)."""
-        self.start_index = start_index
-        self.start_term = start_term
-        self._entries = list(entries)
-        for position, entry in enumerate(self._entries, start=start_index + 1):
-            assert entry.index == position, f"entry {entry.index} stands at {position}"
-        self.commit_index = start_index
-        self.applied_index = start_index
+    def __init__(self, entries: Sequence[Entry], *, initial: Membership, snapshot: Snapshot | None = None) -> None:
+        """`entries` are durable and follow `snapshot`, which the state machine holds already. `initial` is the
+        configuration that counts while neither of them has one."""
+        self.snapshot = snapshot  # the newest; the log begins after it
+        self.start_index = snapshot.index if snapshot else 0
+        self.start_term = snapshot.term if snapshot else 0
+        self.configurations = Configurations(snapshot.membership if snapshot else initial, base_index=self.start_index)
+        self._entries: list[Entry] = []
+        for entry in entries:
+            self.append(entry)
+        self.commit_index = self.start_index
+        self.applied_index = self.start_index
         self.durable_index = self.last_index
         self._staged_index = self.last_index
+        self._unstaged_snapshot: Snapshot | None = None
         self._in_flight: deque[tuple[int, int]] = deque()  # (ticket, last index that its write makes durable)
 
     # --- reading ----------------------------------------------------------------------------------
@@ -63,18 +71,19 @@ class RaftLog:
         return tuple(chosen)
 
     def agreement_hint(self, index: int, term: int) -> tuple[int, int]:
-        """The greatest (index, term) at or before `index` whose term is at most `term`.
+        """The greatest (index, term) at or before `index` whose term is at most `term`; an index before the log's
+        beginning when there is none in it.
 
         Another log that holds an entry of `term` at `index` cannot agree with this one above that place: the
         back-off by terms of the paper's section 5.3, end."""
         index = min(index, self.last_index)
-        while index > self.start_index:
+        while index >= self.start_index:
             found = self.term_at(index)
             assert found is not None
             if found <= term:
                 return index, found
             index -= 1
-        return self.start_index, self.start_term
+        return index, 0
 
     # --- appending --------------------------------------------------------------------------------
 
@@ -82,6 +91,8 @@ class RaftLog:
         assert entry.index == self.last_index + 1, f"entry {entry.index} after {self.last_index}"
         assert entry.term >= self.last_term, "terms in a log never decrease"
         self._entries.append(entry)
+        if entry.kind is EntryKind.CONFIG:
+            self.configurations.appended(entry.index, Membership.decode(entry.data))
 
     def merge(self, entries: Sequence[Entry]) -> int | None:
         """Store `entries` of the leader, whose predecessor is already verified to match (figure 2,
@@ -104,24 +115,67 @@ class RaftLog:
         """Remove the entries from `first` on, also from what writes in flight will be credited with."""
         assert first > self.commit_index, f"truncating committed entry {first}"
         del self._entries[first - self.start_index - 1 :]
-        kept = first - 1
-        self.durable_index = min(self.durable_index, kept)
-        self._staged_index = min(self._staged_index, kept)
-        self._in_flight = deque((ticket, min(last, kept)) for ticket, last in self._in_flight)
+        self.configurations.truncated(first)
+        self._keep_claims(first - 1)
+
+    def _keep_claims(self, last: int) -> None:
+        """Nothing beyond `last` is written or being written any more."""
+        self.durable_index = min(self.durable_index, last)
+        self._staged_index = min(self._staged_index, last)
+        self._in_flight = deque((ticket, min(claim, last)) for ticket, claim in self._in_flight)
+
+    # --- snapshots --------------------------------------------------------------------------------
+
+    def compact(self, snapshot: Snapshot) -> None:
+        """Forget the entries that `snapshot`, taken here and durable, covers."""
+        assert snapshot.index <= self.applied_index
+        if snapshot.index <= self.start_index:
+            return  # a snapshot of the leader was quicker
+        assert self.term_at(snapshot.index) == snapshot.term
+        del self._entries[: snapshot.index - self.start_index]
+        self.configurations.compacted(snapshot.index)
+        self._begin_after(snapshot)
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Replace the log, which does not match `snapshot`, by it. Everything it covers is committed."""
+        assert snapshot.index > self.commit_index
+        assert self.term_at(snapshot.index) != snapshot.term
+        self._keep_claims(self.commit_index)
+        self._entries = []
+        self.configurations = Configurations(snapshot.membership, base_index=snapshot.index)
+        self._begin_after(snapshot)
+        self.commit_index = snapshot.index
+        self._unstaged_snapshot = snapshot
+
+    def _begin_after(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.start_index = snapshot.index
+        self.start_term = snapshot.term
+
+    def take_restore(self) -> Snapshot | None:
+        """The snapshot that the state machine must load, once it is durable here."""
+        if self.applied_index >= self.start_index or self.durable_index < self.start_index:
+            return None
+        self.applied_index = self.start_index
+        return self.snapshot
 
     # --- writing ----------------------------------------------------------------------------------
 
     @property
     def has_unstaged(self) -> bool:
-        return self._staged_index < self.last_index
+        return self._unstaged_snapshot is not None or self._staged_index < self.last_index
 
-    def stage(self, ticket: int) -> tuple[Entry, ...]:
-        """The entries to write under `ticket`; the first may replace what stands on disk from there on."""
+    def stage(self, ticket: int) -> tuple[Snapshot | None, tuple[Entry, ...]]:
+        """What to write under `ticket`: a snapshot that replaces the log on disk, and entries, the first of which may
+        replace what stands on disk from there on."""
+        snapshot, self._unstaged_snapshot = self._unstaged_snapshot, None
+        if snapshot is not None:
+            self._staged_index = self.start_index
         entries = tuple(self._entries[self._staged_index - self.start_index :])
-        if entries:
+        if snapshot is not None or entries:
             self._staged_index = self.last_index
             self._in_flight.append((ticket, self.last_index))
-        return entries
+        return snapshot, entries
 
     def written(self, ticket: int) -> None:
         """Every write up to `ticket` is durable."""
@@ -143,7 +197,7 @@ class RaftLog:
     def take_committed(self) -> tuple[Entry, ...]:
         """The committed entries that were not handed out yet and are durable here."""
         last = min(self.commit_index, self.durable_index)
-        if last <= self.applied_index:
+        if last <= self.applied_index or self.applied_index < self.start_index:
             return ()
         begin = self.applied_index - self.start_index
         entries = tuple(self._entries[begin : last - self.start_index])

@@ -31,6 +31,12 @@ class Progress:
         self._in_flight.append(last_index)
         self.next_index = last_index + 1
 
+    def sent_snapshot(self, index: int) -> None:
+        """One thing at a time until it is acknowledged, or a heartbeat shows that it was lost."""
+        self.probing = True
+        self._in_flight.clear()
+        self.sent(index)
+
     def heard(self, *, round_number: int, round_began: float | None) -> None:
         """An answer to heartbeat `round_number`, which began at `round_began` (None: too old to know)."""
         self.acked_round = max(self.acked_round, round_number)

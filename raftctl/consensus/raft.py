@@ -12,8 +12,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from raftctl.consensus import election, follower, reads, replication, transfer
+from raftctl.consensus import election, follower, membership_change, reads, replication, transfer
 from raftctl.consensus.log import RaftLog
+from raftctl.consensus.membership import Membership
 from raftctl.consensus.state import Leadership, State
 from raftctl.consensus.types import (
     AnyMessage,
@@ -24,6 +25,7 @@ from raftctl.consensus.types import (
     EntryKind,
     EventKind,
     HardState,
+    InstallSnapshot,
     Message,
     NotLeader,
     PreVote,
@@ -32,6 +34,7 @@ from raftctl.consensus.types import (
     RequestVote,
     RequestVoteReply,
     Role,
+    Snapshot,
     TimeoutNow,
 )
 
@@ -43,7 +46,10 @@ HANDLERS: dict[type[Message], Callable[[State, Any], None]] = {
     AppendEntries: follower.handle_append_entries,
     AppendEntriesReply: replication.handle_append_entries_reply,
     TimeoutNow: election.handle_timeout_now,
+    InstallSnapshot: follower.handle_install_snapshot,
 }
+
+REPLIES = (PreVoteReply, RequestVoteReply, AppendEntriesReply)
 
 
 class Raft:
@@ -56,9 +62,12 @@ class Raft:
         entries: Sequence[Entry],
         rng: random.Random,
         now: float,
+        snapshot: Snapshot | None = None,
     ) -> None:
-        """Start from what is on disk: `hard_state` and the durable log `entries`."""
-        self._state = State(config, hard_state, RaftLog(entries), rng, now)
+        """Start from what is on disk: `hard_state`, and the durable log: `entries` after `snapshot`, whose state the
+        state machine holds already."""
+        log = RaftLog(entries, initial=Membership.of(config.voters), snapshot=snapshot)
+        self._state = State(config, hard_state, log, rng, now)
         self._state.check_invariants()
 
     # --- what it is -------------------------------------------------------------------------------
@@ -79,6 +88,10 @@ class Raft:
     @property
     def voters(self) -> tuple[str, ...]:
         return self._state.membership.voters
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        return self._state.membership.learners
 
     @property
     def commit_index(self) -> int:
@@ -163,6 +176,28 @@ class Raft:
         self._require_leadership()
         transfer.begin(state, to)
 
+    def change_membership(self, voters: Sequence[str], learners: Sequence[str], now: float) -> int:
+        """Replace the configuration by one that differs in at most one voter; returns the index of its entry. It is
+        in force at once, and final when committed. Raises NotLeader, ChangeRefused."""
+        state = self._state
+        state.advance(now)
+        leadership = self._require_leadership()
+        return membership_change.propose(state, leadership, Membership.of(voters, learners))
+
+    def snapshot(self, data: bytes) -> Snapshot:
+        """A snapshot as of `applied_index`, when the state machine's state is `data`. Changes nothing here."""
+        log = self._state.log
+        term = log.term_at(log.applied_index)
+        assert term is not None, "the state machine waits for a snapshot of the leader"
+        return Snapshot(log.applied_index, term, log.configurations.at(log.applied_index), data)
+
+    def compacted(self, snapshot: Snapshot, now: float) -> None:
+        """`snapshot`, taken by this node, is durable and replaces the entries that it covers."""
+        state = self._state
+        state.advance(now)
+        state.log.compact(snapshot)
+        state.check_invariants()
+
     def peer_lost(self, peer: str, now: float) -> None:
         """The connection to `peer` died. If it leads, ask for an election at once; nobody waits for a timeout."""
         state = self._state
@@ -198,17 +233,20 @@ class Raft:
         outbox = state.outbox
         ticket = 0
         hard_state = None
+        snapshot: Snapshot | None = None
         entries: tuple[Entry, ...] = ()
         if outbox.hard_state_changed or state.log.has_unstaged:
             if outbox.hard_state_changed:
                 hard_state = HardState(term=state.term, voted_for=state.voted_for)
             ticket = outbox.open_ticket()
-            entries = state.log.stage(ticket)
+            snapshot, entries = state.log.stage(ticket)
         ready = Ready(
             ticket=ticket,
             hard_state=hard_state,
+            snapshot=snapshot,
             entries=entries,
             messages=tuple(outbox.messages),
+            restore=state.log.take_restore(),
             committed=state.log.take_committed(),
             reads=tuple(outbox.reads),
             events=tuple(outbox.events),
@@ -234,7 +272,10 @@ class Raft:
         state = self._state
         if message.to != state.id:
             return "wrong-recipient"
-        if message.sender == state.id or message.sender not in state.membership.nodes:
+        # Requests of nodes that this one does not know are taken (thesis 4.1): it may be the one whose configuration is
+        # old. The transport lets only nodes of this cluster in. Answers count from members alone.
+        known = message.sender in state.membership.nodes or not isinstance(message, REPLIES)
+        if message.sender == state.id or not known:
             return "unknown-sender"
         if isinstance(message, RequestVote) and message.term > state.term:
             # Thesis 4.2.3: while a leader is heard, its term is not ended by somebody who missed it.

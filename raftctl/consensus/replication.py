@@ -9,7 +9,14 @@ from __future__ import annotations
 from raftctl.consensus import reads, transfer
 from raftctl.consensus.progress import Progress
 from raftctl.consensus.state import Leadership, State
-from raftctl.consensus.types import AppendEntries, AppendEntriesReply, Entry, EntryKind, EventKind
+from raftctl.consensus.types import (
+    AppendEntries,
+    AppendEntriesReply,
+    Entry,
+    EntryKind,
+    EventKind,
+    InstallSnapshot,
+)
 
 # --- becoming and ceasing to be the leader --------------------------------------------------------
 
@@ -28,6 +35,20 @@ def append(state: State, kind: EntryKind, data: bytes) -> int:
     entry = Entry(index=state.log.last_index + 1, term=state.term, kind=kind, data=data)
     state.log.append(entry)
     return entry.index
+
+
+def follow_membership(state: State) -> None:
+    """Another configuration is in force: keep a Progress for each of its nodes."""
+    leadership = _leadership(state)
+    known = leadership.progress
+    leadership.progress = {
+        node: known.get(node) or Progress(next_index=state.log.last_index)
+        for node in state.membership.nodes
+        if node != state.id
+    }
+    if leadership.transfer_target not in ("", *state.other_voters):
+        transfer.abort(state)
+    state.report_membership()
 
 
 def quorum_contact(state: State) -> float:
@@ -66,7 +87,10 @@ def flush(state: State) -> None:
         _start_round(state, leadership)
     for node, progress in leadership.progress.items():
         while progress.can_send and progress.next_index <= state.log.last_index:
-            _send_entries(state, node, progress)
+            if progress.next_index <= state.log.start_index:
+                _send_snapshot(state, node, progress)
+            else:
+                _send_entries(state, node, progress)
         if progress.commit_sent < state.log.commit_index and not progress.probing:
             _send(state, node, progress, entries=())
     transfer.flush(state)
@@ -93,8 +117,20 @@ def _send_entries(state: State, node: str, progress: Progress) -> None:
     progress.sent(entries[-1].index)
 
 
+def _send_snapshot(state: State, node: str, progress: Progress) -> None:
+    """The follower needs entries that are compacted (thesis 5.3)."""
+    snapshot = state.log.snapshot
+    assert snapshot is not None
+    state.outbox.send(
+        InstallSnapshot(sender=state.id, to=node, term=state.term, snapshot=snapshot, round=_leadership(state).round)
+    )
+    state.outbox.report(EventKind.SNAPSHOT_SENT, to=node, index=snapshot.index)
+    progress.sent_snapshot(snapshot.index)
+
+
 def _send(state: State, node: str, progress: Progress, *, entries: tuple[Entry, ...]) -> None:
-    previous = progress.next_index - 1
+    # A heartbeat to a follower that needs a snapshot names its end: refused, as it should be.
+    previous = max(progress.next_index - 1, state.log.start_index)
     previous_term = state.log.term_at(previous)
     assert previous_term is not None
     progress.commit_sent = state.log.commit_index
@@ -132,7 +168,8 @@ def handle_append_entries_reply(state: State, message: AppendEntriesReply) -> No
         progress.rejected(agreed)
     elif progress.acknowledged(message.match_index):
         advance_commit(state)
-    reads.release(state)
+    if state.leadership is not None:
+        reads.release(state)
 
 
 def advance_commit(state: State) -> None:
@@ -145,6 +182,10 @@ def advance_commit(state: State) -> None:
     index = state.membership.agreed(held)
     if state.log.term_at(index) == state.term and state.log.commit_to(index):
         reads.release(state)
+        if not state.is_voter and state.log.commit_index >= state.log.configurations.current_index:
+            # Its own removal is committed: until then it had to go on (thesis 4.2.2).
+            flush(state)
+            state.become_follower(term=state.term, leader="", reason="removed")
 
 
 def connection_lost(state: State, peer: str) -> None:

@@ -56,7 +56,6 @@ class State:
         self.now = now
         self.log = log
         self.outbox = Outbox()
-        self.membership = Membership(voters=tuple(sorted(config.voters)))
 
         self.term = hard_state.term
         self.voted_for = hard_state.voted_for
@@ -92,6 +91,21 @@ class State:
         return not self.leader_lost and self.now - self.heard_leader_at < self.config.election_timeout
 
     # --- membership -------------------------------------------------------------------------------
+
+    @property
+    def membership(self) -> Membership:
+        return self.log.configurations.current
+
+    def report_membership(self) -> None:
+        """Another configuration is in force: say so; perhaps this node may campaign now, or no longer."""
+        self.outbox.report(
+            EventKind.MEMBERSHIP_CHANGED,
+            index=self.log.configurations.current_index,
+            voters=self.membership.voters,
+            learners=self.membership.learners,
+        )
+        if self.role is not Role.LEADER:
+            self.restart_election_timer()
 
     @property
     def is_voter(self) -> bool:
@@ -173,6 +187,6 @@ class State:
     def check_invariants(self) -> None:
         log = self.log
         assert (self.role is Role.LEADER) == (self.leadership is not None)
-        assert log.start_index <= log.applied_index <= min(log.commit_index, log.durable_index)
-        assert log.commit_index <= log.last_index
+        assert log.applied_index <= min(log.commit_index, log.durable_index)
+        assert log.start_index <= log.commit_index <= log.last_index
         assert log.last_term <= self.term, "an entry of a term that this node has not entered"

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from raftctl.consensus.membership import Membership
 from raftctl.errors import RaftctlError
 
 
@@ -22,6 +23,26 @@ class NotLeader(RaftctlError):
     def __init__(self, leader_hint: str = "") -> None:
         super().__init__(f"not the leader (ask {leader_hint})" if leader_hint else "not the leader")
         self.leader_hint = leader_hint
+
+
+class ChangeRefusal(enum.StrEnum):
+    """Why a membership change was not begun."""
+
+    CHANGE_IN_PROGRESS = "change-in-progress"  # the newest configuration is not committed yet
+    TERM_NOT_COMMITTED = "term-not-committed"  # no entry of this leader's term is committed yet
+    MORE_THAN_ONE_VOTER = "more-than-one-voter"  # majorities of both configurations might not meet
+    NO_VOTERS = "no-voters"
+    NOT_A_LEARNER = "not-a-learner"  # a new voter must have been a learner: else it could block commits
+    NOT_CAUGHT_UP = "not-caught-up"  # the learner lacks more entries than one message holds
+    WOULD_LOSE_QUORUM = "would-lose-quorum"  # too few of the new voters answered within the election timeout
+
+
+class ChangeRefused(RaftctlError):
+    """A membership change was not begun; nothing happened. `reason` is a ChangeRefusal."""
+
+    def __init__(self, reason: ChangeRefusal, detail: str = "") -> None:
+        super().__init__(f"membership change refused: {reason}" + (f" ({detail})" if detail else ""))
+        self.reason = reason
 
 
 class Role(enum.StrEnum):
@@ -36,7 +57,7 @@ class Role(enum.StrEnum):
 class EntryKind(enum.IntEnum):
     NOOP = 0  # appended by every new leader (thesis 6.4): its commit makes older entries committed
     COMMAND = 1  # data is a command of the cluster state machine
-    CONFIG = 2  # data is an encoded membership configuration
+    CONFIG = 2  # data is an encoded Membership, in force from the moment it is appended (thesis 4.1)
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -53,6 +74,15 @@ class HardState(msgspec.Struct, frozen=True, array_like=True):
 
     term: int = 0
     voted_for: str = ""  # node id, or "" for nobody in this term
+
+
+class Snapshot(msgspec.Struct, frozen=True, array_like=True):
+    """The state after entry `index` of `term` was applied, in place of the log up to there (thesis 5.1)."""
+
+    index: int
+    term: int
+    membership: Membership  # as of `index`
+    data: bytes  # the cluster state machine's; a few kilobytes here, so it travels in one message
 
 
 # --- messages -------------------------------------------------------------------------------------
@@ -117,7 +147,23 @@ class TimeoutNow(Message, frozen=True, array_like=True, tag=7):
     """Leadership transfer (thesis 3.10): start an election at once."""
 
 
-AnyMessage = PreVote | PreVoteReply | RequestVote | RequestVoteReply | AppendEntries | AppendEntriesReply | TimeoutNow
+class InstallSnapshot(Message, frozen=True, array_like=True, tag=8):
+    """For a follower that needs entries which the leader has compacted. Answered by an AppendEntriesReply."""
+
+    snapshot: Snapshot
+    round: int
+
+
+AnyMessage = (
+    PreVote
+    | PreVoteReply
+    | RequestVote
+    | RequestVoteReply
+    | AppendEntries
+    | AppendEntriesReply
+    | TimeoutNow
+    | InstallSnapshot
+)
 
 
 # --- output ---------------------------------------------------------------------------------------
@@ -135,6 +181,9 @@ class EventKind(enum.StrEnum):
     STEPPED_DOWN = "stepped-down"  # a leader that is one no more; `reason` says why
     FOLLOWING = "following"  # a leader became known
     LOG_TRUNCATED = "log-truncated"
+    SNAPSHOT_SENT = "snapshot-sent"
+    SNAPSHOT_RECEIVED = "snapshot-received"
+    MEMBERSHIP_CHANGED = "membership-changed"  # in force; `index` of its entry, 0 when an entry was truncated away
     TRANSFER_STARTED = "transfer-started"
     TRANSFER_ABORTED = "transfer-aborted"
     MESSAGE_IGNORED = "message-ignored"  # `reason`: stale-term, unknown-sender, wrong-recipient, ...
@@ -160,29 +209,34 @@ class Ready(msgspec.Struct, frozen=True):
 
     1. send `messages` at once: they depend on nothing unpersisted (the leader's AppendEntries may overlap its
        own fsync, thesis 10.2.1: the leader counts itself only when its own write is durable);
-    2. make `hard_state` (if not None) and `entries` durable in one write and one fsync. `entries[0].index` may be at
-       or below the end of the log on disk: everything from that index on is replaced;
+    2. make `hard_state` (if not None), `snapshot` (if not None) and `entries` durable in one write, which a crash keeps
+       or loses as a whole, or keeps a beginning of in this order. `snapshot` replaces the whole log. `entries[0].index`
+       may be at or below the end of the log on disk: everything from that index on is replaced;
     3. only then call `Raft.persisted(ticket)`; the core then releases the messages that depended on this write
        (votes, acknowledgements) in a following Ready. Tickets must be reported in order, and one report covers
        every earlier ticket (several Readys may share one fsync); 0 means nothing to write;
-    4. apply `committed` in order. They are already durable on this node.
+    4. load `restore` (if not None) into the state machine in place of its state, then apply `committed` in order. Both
+       are already durable on this node.
     """
 
     ticket: int = 0
     hard_state: HardState | None = None
+    snapshot: Snapshot | None = None
     entries: tuple[Entry, ...] = ()
     messages: tuple[AnyMessage, ...] = ()
+    restore: Snapshot | None = None
     committed: tuple[Entry, ...] = ()
     reads: tuple[ReadResult, ...] = ()
     events: tuple[Event, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.ticket or self.messages or self.committed or self.reads or self.events)
+        return bool(self.ticket or self.messages or self.restore or self.committed or self.reads or self.events)
 
 
 class Config(msgspec.Struct, frozen=True):
     """Static settings of one node. Times are seconds; the election timeout is drawn from [1, 2) times
-    `election_timeout` (paper section 5.2)."""
+    `election_timeout` (paper section 5.2). `voters` counts until the log or a snapshot holds a configuration; a node
+    that is to join has none and learns them from the leader."""
 
     node_id: str
     voters: tuple[str, ...]
@@ -194,7 +248,8 @@ class Config(msgspec.Struct, frozen=True):
 
 # The machine itself (`raftctl.consensus.raft.Raft`) has this surface:
 #
-#   Raft(config, hard_state, entries, rng, now)   entries: the durable log; rng: random.Random; now: monotonic seconds
+#   Raft(config, hard_state, entries, rng, now, snapshot=None)   entries: the durable log (after the snapshot, whose
+#                                 state the shell has loaded already); rng: random.Random; now: monotonic seconds
 #   step(message, now)            feed a message from a peer (already authenticated and decoded)
 #   tick(now)                     time passed; call at `deadline` or later
 #   deadline -> float             when tick() must be called next (math.inf: a node without a vote waits for messages)
@@ -203,7 +258,10 @@ class Config(msgspec.Struct, frozen=True):
 #   peer_lost(peer, now)          the transport's connection to `peer` died
 #   transfer(to, now)             leadership transfer; raises NotLeader, ValueError (`to` is not another voter)
 #   persisted(ticket, now)        the write of that Ready is durable
+#   change_membership(voters, learners, now) -> int    index of the entry; raises NotLeader, ChangeRefused(reason)
+#   snapshot(data) -> Snapshot    of the state machine's state `data` as of applied_index; the shell makes it durable
+#   compacted(snapshot, now)      it is durable, and the entries it covers are gone from the disk
 #   ready() -> Ready              drain outputs; falsy when there is nothing to do
-#   term, role, leader ("" unknown), commit_index, last_index, applied_index, voters -> plain attributes/properties
+#   term, role, leader ("" unknown), commit_index, last_index, applied_index, voters, learners -> properties
 #   quorum_contact(now) -> float  leader only: the latest time t such that a majority (self included) answered a
 #                                 heartbeat that was *sent* at or after t: the base of leases (-inf: none yet)

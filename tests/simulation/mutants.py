@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = "0:300"
+DEADLINE = 180.0
 
 
 @dataclass(frozen=True)
@@ -206,15 +207,13 @@ def break_rule(mutant: Mutant, copy: Path) -> None:
 def run(copy: Path, *arguments: str) -> str:
     """The last line of output when the run fails, "" when it passes."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=copy,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    command = [sys.executable, "-m", *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"not finished after {DEADLINE:.0f} s"
     return "" if done.returncode == 0 else (done.stdout.strip() or done.stderr.strip())
 
 
@@ -234,7 +233,7 @@ def _first(output: str) -> str:
 def main() -> int:
     unnoticed = []
     for mutant in MUTANTS:
-        if sys.argv[1:] and not any(word in mutant.name for word in sys.argv[1:]):
+        if sys.argv[1:] and not any(words in mutant.name for words in sys.argv[1:]):
             continue
         with tempfile.TemporaryDirectory(prefix="raft-mutant-") as folder:
             copy = Path(folder)
