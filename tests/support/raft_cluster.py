@@ -11,18 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from raftctl.controller.transport import Address
+from raftctl.sandbox.network import LOOPBACK, NamespaceNetwork, free_ports
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Unreachable(Exception):
@@ -32,10 +24,13 @@ class Unreachable(Exception):
 class RaftMember:
     """One process. `ask` opens one connection per request, so that it works across restarts."""
 
-    def __init__(self, *, name: str, directory: Path, peers: dict[str, Address], **settings: Any) -> None:
+    def __init__(
+        self, *, name: str, directory: Path, peers: dict[str, Address], enter: list[str], **settings: Any
+    ) -> None:
         self.name = name
         self.directory = directory
         self.address = peers[name]
+        self._enter = enter  # a command that runs the rest of its arguments in the member's network namespace
         directory.mkdir()
         self.socket = directory / "client.sock"
         self.process: subprocess.Popen[bytes] | None = None
@@ -55,7 +50,7 @@ class RaftMember:
         self.socket.unlink(missing_ok=True)
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.raft_process", str(self.config_file)],
+                [*self._enter, sys.executable, "-m", "tests.support.raft_process", str(self.config_file)],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -98,12 +93,19 @@ class RaftMember:
 
 
 class RaftCluster:
-    def __init__(self, directory: Path, *, names: tuple[str, ...] = ("n1", "n2", "n3"), **settings: Any) -> None:
-        ports = free_ports(len(names))
-        peers = {name: Address("127.0.0.1", port) for name, port in zip(names, ports, strict=True)}
-        self.members = {
-            name: RaftMember(name=name, directory=directory / name, peers=peers, **settings) for name in names
-        }
+    """Members n1, n2, n3 on loopback, or each in its own namespace of `network`."""
+
+    def __init__(self, directory: Path, *, network: NamespaceNetwork | None = None, **settings: Any) -> None:
+        names = ("n1", "n2", "n3")
+        if network is None:
+            ports = free_ports(len(names))
+            peers = {name: Address(LOOPBACK, port) for name, port in zip(names, ports, strict=True)}
+        else:
+            peers = {name: Address(network.address(name), 7000) for name in names}
+        self.members = {}
+        for name in names:
+            enter = ["nsenter", f"--net=/run/netns/{network.namespace(name)}"] if network else []
+            self.members[name] = RaftMember(name=name, directory=directory / name, peers=peers, enter=enter, **settings)
         self.acknowledged: list[str] = []
 
     def __getitem__(self, name: str) -> RaftMember:

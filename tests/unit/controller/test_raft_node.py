@@ -18,7 +18,8 @@ from raftctl.controller.transport import Address
 from raftctl.controller.wal import FILE_NAME, Wal
 from raftctl.controller.wal_writer import EXIT_BROKEN
 from raftctl.controller.wire import ClusterKey
-from tests.support.raft_cluster import ROOT, free_ports
+from raftctl.sandbox.network import free_ports
+from tests.support.raft_cluster import ROOT
 
 
 class Member:

@@ -31,8 +31,9 @@ from raftctl.controller.wire import (
     PeerMessage,
     Session,
 )
+from raftctl.sandbox.network import free_ports
 from raftctl.tls import client_context, server_context
-from tests.support.raft_cluster import ROOT, free_ports
+from tests.support.raft_cluster import ROOT
 
 KEY = b"0123456789abcdef"
 
