@@ -23,14 +23,15 @@ USER_NAME_LENGTH_MAX = 32  # https://dev.mysql.com/doc/refman/8.4/en/user-names.
 # Each with what stops working without it; tests/integration/mysql/test_accounts.py revokes them one by one.
 ADMIN_PRIVILEGES = (
     "SYSTEM_VARIABLES_ADMIN",  # SET GLOBAL: read-only, offline mode, semi-sync; sql_log_bin
-    "CONNECTION_ADMIN",  # KILL; logging in in offline mode and when max_connections is used up
-    "REPLICATION_SLAVE_ADMIN",  # START, STOP and CHANGE REPLICATION
-    "REPLICATION CLIENT",  # SHOW BINARY LOG STATUS
-    "RELOAD",  # RESET REPLICA, RESET BINARY LOGS
-    "PROCESS",  # other users' sessions
-    "CREATE USER",  # locking and creating replication accounts
-    "REPLICATION SLAVE",  # granted on to replication accounts; SHOW REPLICAS
-    "BACKUP_ADMIN",  # granted on to replication accounts, which CLONE from a donor
+    "CONNECTION_ADMIN",  # KILL; offline_mode; logging in when that is on or max_connections is used up
+    "SYSTEM_USER",  # KILL of sessions that have it, such as root's, which offline_mode spares
+    "REPLICATION_SLAVE_ADMIN",  # START, STOP, CHANGE and RESET REPLICA
+    "REPLICATION CLIENT",  # SHOW BINARY LOGS
+    "RELOAD",  # RESET REPLICA ALL; FLUSH
+    "PROCESS",  # other accounts' sessions
+    "CREATE USER",  # creating and locking replication accounts
+    "REPLICATION SLAVE",  # to be granted to replication accounts
+    "BACKUP_ADMIN",  # likewise: they CLONE from a donor
     "CLONE_ADMIN",  # CLONE INSTANCE
 )
 

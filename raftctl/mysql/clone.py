@@ -25,8 +25,9 @@ class AfterClone(enum.Enum):
 
 @dataclass(frozen=True)
 class CloneProgress:
-    """`stage` is performance_schema.clone_progress.STAGE, such as "FILE COPY"; `state` of the whole CLONE is
-    "Not Started", "In Progress", "Completed" or "Failed". Bytes count in the stage; estimated is 0 when unknown."""
+    """`state` is "In Progress", "Completed" or "Failed"; `stage` the latest one, such as "FILE COPY" or "RECOVERY".
+
+    Bytes are those of all stages so far; the estimate grows as stages begin."""
 
     state: str
     stage: str
@@ -38,9 +39,10 @@ class CloneProgress:
 def clone_from(conn: Connection, donor: Source, *, timeout: float, statement_timeout: float = 5.0) -> AfterClone:
     """Replace this server's data, accounts included, by the donor's. `timeout` bounds the CLONE itself.
 
-    The server is offline for clients meanwhile; super_read_only is off only because CLONE needs that. `donor.user`
-    has BACKUP_ADMIN there and uses TLS. When the connection is lost, mysqld is taken to be restarting: ask
-    `clone_progress` once it is up. Raises MySQLError, with the server as it was before, when CLONE refuses.
+    Stop replication first. The server is offline for clients meanwhile; super_read_only is off only because CLONE
+    needs that. `donor.user` has BACKUP_ADMIN there and uses TLS. When the connection is lost, mysqld is taken to be
+    restarting: ask `clone_progress` once it is up. Raises MySQLError, with the server as it was before, when CLONE
+    is refused.
     """
     conn.execute("SET GLOBAL offline_mode = ON", timeout=statement_timeout)
     conn.execute("SET GLOBAL clone_valid_donor_list = %s", (f"{donor.host}:{donor.port}",), timeout=statement_timeout)
@@ -70,9 +72,14 @@ def clone_progress(conn: Connection) -> CloneProgress | None:
         " stage.DATA AS bytes_done, stage.ESTIMATE AS bytes_estimated"
         " FROM performance_schema.clone_status AS status"
         " JOIN performance_schema.clone_progress AS stage USING (ID)"
-        " WHERE stage.STATE <> 'Not Started' ORDER BY stage.BEGIN_TIME DESC LIMIT 1"
+        " WHERE stage.STATE <> 'Not Started' ORDER BY stage.BEGIN_TIME"
     )
     if not rows:
         return None
-    row = rows[0]
-    return CloneProgress(row["state"], row["stage"], row["bytes_done"], row["bytes_estimated"], row["error"])
+    return CloneProgress(
+        state=rows[-1]["state"],
+        stage=rows[-1]["stage"],
+        bytes_done=int(sum(row["bytes_done"] for row in rows)),
+        bytes_estimated=int(sum(row["bytes_estimated"] for row in rows)),
+        error=rows[-1]["error"],
+    )

@@ -82,6 +82,7 @@ KIND_BY_CODE: dict[int, type[MySQLError]] = {
     3032: OfflineMode,  # ER_SERVER_OFFLINE_MODE
     1044: AccessDenied,  # ER_DBACCESS_DENIED_ERROR
     1045: AccessDenied,  # ER_ACCESS_DENIED_ERROR
+    1095: AccessDenied,  # ER_KILL_DENIED_ERROR
     1142: AccessDenied,  # ER_TABLEACCESS_DENIED_ERROR
     1227: AccessDenied,  # ER_SPECIFIC_ACCESS_DENIED_ERROR
     1698: AccessDenied,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR

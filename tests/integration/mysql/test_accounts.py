@@ -1,0 +1,136 @@
+"""The cluster's accounts: created locally, locked out while commits wait, and with no privilege too many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from raftctl.errors import MySQLError
+from raftctl.mysql import accounts
+from raftctl.mysql.accounts import ADMIN_PRIVILEGES, ADMIN_USER
+from raftctl.mysql.client import Connection, Endpoint, connect
+from raftctl.mysql.errors import AccessDenied
+from raftctl.mysql.observe import observe
+from raftctl.mysql.replication import stop_replica
+from raftctl.mysql.semisync import nudge, waiting_sessions
+from raftctl.mysql.sessions import kill
+from raftctl.secret import Secret
+from tests.support.mysql_members import DEADLINE_S, PASSWORD, MySQLMember, Writers, start_members
+from tests.support.mysqld import MySQLFactory
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.mysql
+
+
+def test_creating_accounts_is_idempotent_and_local(mysqld_factory: MySQLFactory) -> None:
+    member = MySQLMember("db1", mysqld_factory("db1"))
+    with member.root() as root:
+        for password in (Secret("first"), PASSWORD):
+            accounts.create_admin(root, password)
+            accounts.create_replication_account(root, "db2", password)
+        assert root.scalar("SELECT @@GLOBAL.gtid_executed") == "", "nothing that a replica would be sent"
+        assert root.scalar("SELECT @@GLOBAL.super_read_only") == 1
+        assert root.scalar("SELECT @@SESSION.sql_log_bin") == 1
+        with member.admin() as admin:
+            assert observe(admin).super_read_only
+            accounts.create_replication_account(admin, "db3", PASSWORD)
+            accounts.drop_replication_account(admin, "db3")
+            accounts.drop_replication_account(admin, "db3")
+        users = root.query("SELECT user AS name FROM mysql.user WHERE user LIKE 'raftctl%'")
+        assert {row["name"] for row in users} == {"raftctl", "raftctl_repl_db2"}
+
+
+def test_a_lockout_works_while_commits_wait_for_the_replica_that_is_locked_out(
+    mysqld_factory: MySQLFactory, writers: Writers
+) -> None:
+    """Rule R6: the replica is frozen in the middle, so its session does not end by itself."""
+    db1, db2 = start_members(mysqld_factory, "db1", "db2", required_acks=1)
+    with db1.admin() as primary, db2.admin() as replica:
+        db2.server.freeze()
+        commit = writers.write(db1, 1)
+        wait_until(lambda: waiting_sessions(primary) == 1, what="the commit to wait")
+        assert accounts.locked_out(primary) == frozenset()
+
+        accounts.lock_out(primary, "db2", timeout=DEADLINE_S)
+
+        assert accounts.locked_out(primary) == {"db2"}
+        assert observe(primary).receivers == ()
+        db2.server.thaw()
+        wait_until(lambda: receiver_error(replica) == 3118, what="db2 to be refused")
+        assert waiting_sessions(primary) == 1
+        assert not commit.done(), "what it received it could not acknowledge"
+
+        accounts.admit(primary, "db2")
+        assert accounts.locked_out(primary) == frozenset()
+        wait_until(lambda: observe(primary).semi_sync.clients == 1, what="db2 to be back")
+        nudge(primary, timeout=DEADLINE_S)
+        assert commit.result(timeout=DEADLINE_S) == 1
+
+
+def receiver_error(replica: Connection) -> int:
+    channel = observe(replica).channel
+    assert channel is not None
+    return channel.receiver_error_code
+
+
+def test_an_account_stays_locked_when_its_password_is_set_again(standing: MySQLMember) -> None:
+    with standing.admin() as admin:
+        accounts.create_replication_account(admin, "db2", PASSWORD)
+        accounts.lock_out(admin, "db2", timeout=DEADLINE_S)
+        accounts.create_replication_account(admin, "db2", PASSWORD)
+        assert accounts.locked_out(admin) == {"db2"}
+        accounts.drop_replication_account(admin, "db2")
+
+
+@pytest.mark.parametrize("privilege", ADMIN_PRIVILEGES)
+def test_the_admin_has_no_privilege_that_it_does_not_need(standing: MySQLMember, privilege: str) -> None:
+    with standing.root() as root:
+        accounts.create_admin(root, PASSWORD)
+        with standing.admin() as admin:
+            NEEDS[privilege](admin)
+        root.execute(f"REVOKE {privilege} ON *.* FROM {ADMIN_USER}")
+        with standing.admin() as admin, pytest.raises(AccessDenied):
+            NEEDS[privilege](admin)
+        accounts.create_admin(root, PASSWORD)
+
+
+def grant_replication_account(admin: Connection) -> None:
+    accounts.create_replication_account(admin, "db9", PASSWORD)
+    accounts.drop_replication_account(admin, "db9")
+
+
+def kill_root(admin: Connection) -> None:
+    endpoint = Endpoint(user="root", password=Secret(""), unix_socket=admin.endpoint.unix_socket)
+    with connect(endpoint, connect_timeout=DEADLINE_S) as root:
+        kill(admin, root.thread_id)
+
+
+def see_other_accounts(admin: Connection) -> None:
+    if not admin.query("SELECT USER FROM performance_schema.processlist WHERE USER <> %s", (ADMIN_USER,)):
+        raise AccessDenied("other accounts' sessions are not shown")
+
+
+def start_clone(admin: Connection) -> None:
+    try:
+        admin.execute("CLONE INSTANCE FROM x@nowhere:1 IDENTIFIED BY 'x'")
+    except MySQLError as error:
+        if (
+            error.code != 3869
+        ):  # ER_CLONE_SYS_CONFIG: the privilege was there, the donor is not in clone_valid_donor_list
+            raise
+
+
+NEEDS: dict[str, Callable[[Connection], object]] = {
+    "SYSTEM_VARIABLES_ADMIN": lambda admin: admin.execute("SET GLOBAL super_read_only = OFF"),
+    "CONNECTION_ADMIN": lambda admin: admin.execute("SET GLOBAL offline_mode = OFF"),
+    "SYSTEM_USER": kill_root,
+    "REPLICATION_SLAVE_ADMIN": lambda admin: stop_replica(admin, timeout=DEADLINE_S),
+    "REPLICATION CLIENT": lambda admin: admin.query("SHOW BINARY LOGS"),
+    "RELOAD": lambda admin: nudge(admin, timeout=DEADLINE_S),
+    "PROCESS": see_other_accounts,
+    "CREATE USER": grant_replication_account,
+    "REPLICATION SLAVE": grant_replication_account,
+    "BACKUP_ADMIN": grant_replication_account,
+    "CLONE_ADMIN": start_clone,
+}
