@@ -57,7 +57,7 @@ def infeasible(state: ClusterState, view: ClusterView) -> Refusal | None:
             f"{len(up)} replicas of the sync set answer and {max(needed, 1)} are needed to prove what was acknowledged"
         )
         return Refusal(Reason.TOO_FEW_REPLICAS, text)
-    if not any(state.floor <= _on_disk(report) for report in up):
+    if not any(state.floor <= on_disk(report) for report in up):
         return Refusal(Reason.BELOW_FLOOR, "no reachable replica holds all that the primary had when it was promoted")
     return None
 
@@ -68,7 +68,8 @@ def _needed_reporters(state: ClusterState) -> int:
     return state.fence_quorum()
 
 
-def _on_disk(report: MemberReport) -> GTIDSet:
+def on_disk(report: MemberReport) -> GTIDSet:
+    """What the member was last seen to have executed or received. It has at least that, unless it is rebuilt."""
     observation = report.mysql.observation if report.mysql else None
     return observation.holds if observation else GTIDSet()
 

@@ -6,7 +6,7 @@ from raftctl.cluster.commands import AbortSwitchover, BeginFailover, BeginSwitch
 from raftctl.cluster.facts import MemberReport
 from raftctl.cluster.observation import ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
-from raftctl.planner.failover import diagnose, errant, infeasible
+from raftctl.planner.failover import diagnose, errant, infeasible, on_disk
 from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.view import ClusterView
 
@@ -128,12 +128,12 @@ def advance_switchover(
     if final is None or final.fenced_epoch != state.epoch:
         return _wait(state, view, Refusal(Reason.NOT_FENCED, f"{previous} still finishes its writes", previous))
     report = view.report(state, target)
-    if report is None or not final.holds <= report.holds:
+    if report is None or not final.holds <= on_disk(report):
         return _wait(state, view, Refusal(Reason.MISSING_TRANSACTIONS, f"{target} still receives", target))
     return Promote(
         based_on=state.version,
         target=target,
-        certificate=report.holds,
+        certificate=on_disk(report),
         sync_set=state.sync_set,
         locked=state.locked,
         proof=Proof.PRIMARY_FENCED,
