@@ -6,30 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from raftctl.cluster.state import Member, MemberRole
 from raftctl.controller import config as c
 from raftctl.errors import UsageError
 from raftctl.secret import Secret
-
-
-def configuration(*, node: str = "db1", mysql: bool = True) -> c.ControllerConfig:
-    members = [
-        Member("db1", MemberRole.DATA, "192.0.2.1:8007", "192.0.2.1:8008", "192.0.2.1:3306", "a", 5),
-        Member("w1", MemberRole.WITNESS, "192.0.2.2:8007", "192.0.2.2:8008"),
-    ]
-    return c.ControllerConfig(
-        cluster="orders",
-        cluster_id="abc",
-        node=node,
-        directory="/var/lib/raftctl/state",
-        secrets_file="/var/lib/raftctl/secrets.json",
-        raft=c.RaftConfig(listen="192.0.2.1:8007", election_timeout=2.0),
-        api=c.ApiConfig(listen="192.0.2.1:8008", cert="/c", key="/k", ca="/ca"),
-        peers={member.name: member for member in members},
-        mysql=c.MySQLConfig(socket="/s", host="192.0.2.1", port=3306) if mysql else None,
-        services=c.ServicesConfig(kind="supervisor", socket="/x"),
-        hooks={"after_promote": "/h"},
-    )
+from tests.support.bootstrap_builders import configuration
 
 
 def secrets() -> c.Secrets:
