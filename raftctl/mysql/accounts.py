@@ -41,7 +41,7 @@ def replication_user(member: str) -> str:
     user = REPLICATION_USER_PREFIX + member
     if len(user) > USER_NAME_LENGTH_MAX:
         longest = USER_NAME_LENGTH_MAX - len(REPLICATION_USER_PREFIX)
-        raise UsageError(f"member name {member!r} is too long: MySQL account names allow {longest} characters")
+        raise UsageError(f"member name {member!r} is too long: its MySQL account leaves it {longest} characters")
     return user
 
 
