@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,6 +11,7 @@ import msgspec
 from raftctl.cluster.gtid import GTIDSet
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 def enc_hook(value: object) -> Any:
@@ -27,6 +30,10 @@ def dec_hook(kind: type, value: Any) -> Any:
 
 _msgpack = msgspec.msgpack.Encoder(enc_hook=enc_hook)
 _json = msgspec.json.Encoder(enc_hook=enc_hook)
+_msgpack_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+_json_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+# msgspec 0.22 crashes the interpreter when two threads look at a type for the first time at once
+_first_look = threading.Lock()
 
 
 def pack(value: object) -> bytes:
@@ -35,7 +42,8 @@ def pack(value: object) -> bytes:
 
 def unpack(data: bytes, kind: type[T] | Any) -> T:
     """Raises msgspec.ValidationError (with the path to the fault) or msgspec.DecodeError on bad bytes."""
-    return msgspec.msgpack.decode(data, type=kind, dec_hook=dec_hook)
+    value: T = _decoder(_msgpack_decoders, msgspec.msgpack.Decoder, kind).decode(data)
+    return value
 
 
 def to_json(value: object) -> bytes:
@@ -43,4 +51,13 @@ def to_json(value: object) -> bytes:
 
 
 def from_json(data: bytes | str, kind: type[T] | Any) -> T:
-    return msgspec.json.decode(data, type=kind, dec_hook=dec_hook)
+    value: T = _decoder(_json_decoders, msgspec.json.Decoder, kind).decode(data)
+    return value
+
+
+def _decoder(known: dict[Any, D], make: Callable[..., D], kind: Any) -> D:
+    decoder = known.get(kind)
+    if decoder is None:
+        with _first_look:
+            decoder = known.setdefault(kind, make(kind, dec_hook=dec_hook))
+    return decoder
