@@ -1,5 +1,9 @@
 """Rebuilding a server from another one with the CLONE plugin: everything it has is replaced.
 
+The donor should have no replication channel, as befits a primary: its configuration comes along without the relay
+logs, and MySQL 9.7.4 then sometimes crashes once (std::bad_alloc) when performance_schema's replication tables
+are first read.
+
 Manual: https://dev.mysql.com/doc/refman/8.4/en/clone-plugin-remote.html
 """
 

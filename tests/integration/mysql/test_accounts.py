@@ -74,6 +74,21 @@ def receiver_error(replica: Connection) -> int:
     return channel.receiver_error_code
 
 
+def test_lock_exactly_locks_and_admits_on_a_server_about_to_become_primary(mysqld_factory: MySQLFactory) -> None:
+    db1, _ = start_members(mysqld_factory, "db1", "db2")
+    with db1.admin() as primary:
+        for members in (("db2",), (), ("db1", "db2"), ("db1",)):
+            accounts.lock_exactly(primary, members, timeout=DEADLINE_S)
+            assert accounts.locked_out(primary) == frozenset(members)
+        before = observe(primary)
+        primary.execute("SET GLOBAL super_read_only = ON")
+        accounts.lock_exactly(primary, ("db2",), timeout=DEADLINE_S)
+        assert accounts.locked_out(primary) == {"db2"}
+        after = observe(primary)
+        assert after.super_read_only
+        assert after.gtid_executed == before.gtid_executed, "nothing that a replica would be sent"
+
+
 def test_an_account_stays_locked_when_its_password_is_set_again(standing: MySQLMember) -> None:
     with standing.admin() as admin:
         accounts.create_replication_account(admin, "db2", PASSWORD)

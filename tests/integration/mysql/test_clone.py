@@ -9,7 +9,6 @@ import pytest
 from raftctl.errors import MySQLError
 from raftctl.mysql.clone import AfterClone, clone_from, clone_progress
 from raftctl.mysql.observe import observe
-from raftctl.mysql.replication import stop_replica
 from raftctl.secret import Secret
 from tests.support.mysql_members import DEADLINE_S, Writers, follow, start_members, values
 from tests.support.mysqld import MySQLFactory
@@ -59,18 +58,3 @@ def test_a_refused_clone_changes_nothing(mysqld_factory: MySQLFactory) -> None:
         assert after.super_read_only
         assert not after.offline_mode
         assert after.channel is not None
-
-
-def test_a_replica_can_be_the_donor(mysqld_factory: MySQLFactory, writers: Writers) -> None:
-    """Its replication configuration comes along, without its relay logs."""
-    db1, db2, db3 = start_members(mysqld_factory, "db1", "db2", "db3")
-    writers.write(db1, 1).result()
-    wait_until(lambda: values(db2) == [1], what="the donor to catch up")
-    with db3.admin() as recipient:
-        stop_replica(recipient, timeout=DEADLINE_S)
-        assert clone_from(recipient, db2.as_source_of(db3), timeout=DEADLINE_S) is AfterClone.RESTARTS
-    assert db3.server.wait_exit() == 16
-    db3.server.start()
-    follow(db3, db1)
-    writers.write(db1, 2).result()
-    wait_until(lambda: values(db3) == [1, 2], what="db3 to catch up")
