@@ -18,22 +18,23 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import msgspec
 
 from raftctl.consensus.raft import Raft
-from raftctl.consensus.types import Config, Entry, EntryKind, Event, NotLeader, ReadResult, Role
+from raftctl.consensus.types import Config, Entry, EntryKind, Event, NotLeader, ReadResult, Role, Snapshot
 from raftctl.controller.events import NodeEvent, NodeEventKind
 from raftctl.controller.transport import Address, PeerTransport, TLSContexts
 from raftctl.controller.wal import Wal
-from raftctl.controller.wal_writer import WalWriter, end_process
+from raftctl.controller.wal_writer import WalWriter, Write, end_process
 from raftctl.controller.wire import AppMessage, ClusterKey, PeerMessage, ReadIndexReply, ReadIndexRequest
 from raftctl.errors import RaftctlError
 
 MAX_COMMAND_BYTES: Final = 1 << 20
+COMPACT_AFTER_BYTES: Final = 4 << 20
 
 
 class ProposalLost(RaftctlError):
@@ -56,6 +57,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     applied_index: int
     last_index: int
     voters: tuple[str, ...]
+    learners: tuple[str, ...]
     connected: tuple[str, ...]
     quorum_contact_age: float | None
 
@@ -72,8 +74,10 @@ class RaftNode:
 
     `apply` is given every committed COMMAND entry exactly once per process, in order, from the first of the
     log on; what it returns is what `propose` returns. It runs on the loop and must be deterministic: an
-    exception from it ends the process. `on_role_change(role, term, leader)` comes after any of the three
-    changed. `on_fatal` must not return.
+    exception from it ends the process. With `take_snapshot` (the state as bytes, at most a few megabytes) and
+    `load_snapshot` (replace the state) the log is compacted whenever it has grown by `compact_after_bytes`;
+    `apply` then begins after the newest snapshot. `on_role_change(role, term, leader)` comes after any of the
+    three changed. `on_fatal` must not return.
     """
 
     def __init__(
@@ -87,6 +91,9 @@ class RaftNode:
         listen: Address,
         peers: Mapping[str, Address],
         apply: Callable[[Entry], Any],
+        take_snapshot: Callable[[], bytes] | None = None,
+        load_snapshot: Callable[[bytes], None] | None = None,
+        compact_after_bytes: int = COMPACT_AFTER_BYTES,
         on_event: Callable[[Event | NodeEvent], None] = lambda _event: None,
         on_app_message: Callable[[str, bytes], None] = lambda _peer, _body: None,
         on_role_change: Callable[[Role, int, str], None] = lambda _role, _term, _leader: None,
@@ -98,7 +105,11 @@ class RaftNode:
         self._config = config
         self._cluster_id = cluster_id
         self._directory = directory
+        assert (take_snapshot is None) == (load_snapshot is None)
         self._apply = apply
+        self._take_snapshot = take_snapshot
+        self._load_snapshot = load_snapshot
+        self._compact_after_bytes = compact_after_bytes
         self._on_event = on_event
         self._on_app_message = on_app_message
         self._on_role_change = on_role_change
@@ -123,6 +134,8 @@ class RaftNode:
         self._writer: WalWriter
         self._running = False
         self._applied_index = 0
+        self._compacting = False
+        self._compacted_bytes = 0  # size of the log after the last compaction
         self._seen: tuple[Role, int, str] = (Role.FOLLOWER, 0, "")
         self._not_leading = asyncio.Event()
         self._not_leading.set()
@@ -145,8 +158,17 @@ class RaftNode:
         if recovered.torn_bytes:
             detail = {"path": str(wal.path), "offset": recovered.torn_at, "bytes": recovered.torn_bytes}
             self._on_event(NodeEvent(NodeEventKind.TORN_TAIL_CUT, detail))
-        self._raft = Raft(self._config, recovered.hard_state, recovered.entries, self._rng, self._clock())
-        self._writer = WalWriter(wal, on_written=self._written, on_fatal=self._on_fatal)
+        if recovered.snapshot is not None:
+            self._restore(recovered.snapshot)
+        self._raft = Raft(
+            self._config,
+            recovered.hard_state,
+            recovered.entries,
+            self._rng,
+            self._clock(),
+            recovered.snapshot,
+        )
+        self._writer = WalWriter(wal, on_written=self._written, on_compacted=self._compacted, on_fatal=self._on_fatal)
         self._running = True
         try:
             await self._transport.start()
@@ -186,7 +208,18 @@ class RaftNode:
             raise ValueError(f"a command of {len(data)} bytes is larger than {MAX_COMMAND_BYTES}")
         self._require_running()
         self._let_a_stale_leader_step_down()
-        index = self._raft.propose(data, self._clock())
+        return await self._committed(self._raft.propose(data, self._clock()), timeout)
+
+    async def change_membership(self, voters: Sequence[str], learners: Sequence[str], timeout: float) -> None:
+        """Replace the configuration by one that differs in at most one voter (thesis 4.1), and wait until
+        that is committed. `set_peers` must have connected a new node before. Raises ChangeRefused, and as
+        `propose`."""
+        self._require_running()
+        self._let_a_stale_leader_step_down()
+        await self._committed(self._raft.change_membership(voters, learners, self._clock()), timeout)
+
+    async def _committed(self, index: int, timeout: float) -> Any:
+        """Wait for the entry that was just appended at `index`."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         # An index that is proposed again was lost before: by an earlier leadership whose entries were
         # truncated.
@@ -254,6 +287,7 @@ class RaftNode:
             applied_index=self._applied_index,
             last_index=raft.last_index,
             voters=raft.voters,
+            learners=raft.learners,
             connected=tuple(sorted(self._transport.connected)),
             quorum_contact_age=age,
         )
@@ -335,9 +369,13 @@ class RaftNode:
                     self._transport.send(message.to, message)
                 self._transport.flush()
                 if ready.ticket:
-                    self._writer.submit(ready.ticket, ready.hard_state, ready.entries)
+                    self._writer.submit(Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot))
+                if ready.restore is not None:
+                    self._restore(ready.restore)
                 for entry in ready.committed:
                     self._apply_entry(entry)
+                if ready.committed:
+                    self._compact_if_large()
                 for read in ready.reads:
                     self._resolve_read(read)
                 for event in ready.events:
@@ -375,12 +413,47 @@ class RaftNode:
                 future.set_result(result)
             else:
                 future.set_exception(_lost(entry.index))
-        if self._applied_waiters:
-            due = [f for index, f in self._applied_waiters if index <= entry.index]
-            self._applied_waiters = [(i, f) for i, f in self._applied_waiters if i > entry.index]
-            for waiter in due:
-                if not waiter.done():
-                    waiter.set_result(None)
+        self._wake_applied_waiters()
+
+    def _wake_applied_waiters(self) -> None:
+        if not self._applied_waiters:
+            return
+        due = [f for index, f in self._applied_waiters if index <= self._applied_index]
+        self._applied_waiters = [(i, f) for i, f in self._applied_waiters if i > self._applied_index]
+        for waiter in due:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # --- snapshots ------------------------------------------------------------------------------------
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        assert self._load_snapshot is not None, "a snapshot, but a state machine that takes none"
+        self._load_snapshot(snapshot.data)
+        self._applied_index = snapshot.index
+        for index in [i for i in self._proposals if i <= snapshot.index]:
+            _, future = self._proposals.pop(index)
+            if not future.done():
+                future.set_exception(TimeoutError("a snapshot covers the proposal's place; it may have taken effect"))
+        self._wake_applied_waiters()
+
+    def _compact_if_large(self) -> None:
+        grown = self._writer.log_bytes - self._compacted_bytes
+        if self._take_snapshot is None or self._compacting or grown < self._compact_after_bytes:
+            return
+        self._compacting = True
+        self._writer.compact(self._raft.snapshot(self._take_snapshot()))
+
+    def _compacted(self, snapshot: Snapshot) -> None:
+        self._compacting = False
+        self._compacted_bytes = self._writer.log_bytes
+        self._on_event(
+            NodeEvent(NodeEventKind.LOG_COMPACTED, {"index": snapshot.index, "bytes": self._compacted_bytes})
+        )
+        if self._running:
+            self._input(self._raft.compacted, snapshot, self._clock())
+            self._drain()
+
+    # --- waiting --------------------------------------------------------------------------------------
 
     def _require_running(self) -> None:
         if not self._running:

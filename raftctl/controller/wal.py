@@ -36,7 +36,7 @@ from typing import Final, Self
 
 import msgspec
 
-from raftctl.consensus.types import Entry, HardState
+from raftctl.consensus.types import Entry, HardState, Snapshot
 from raftctl.errors import CorruptLogError, RaftctlError
 
 FORMAT_VERSION: Final = 1
@@ -63,33 +63,36 @@ class LogIdentityError(RaftctlError):
 
 
 class FileHeader(msgspec.Struct, frozen=True, array_like=True):
-    """`base_index` and `base_term` name the last entry that a snapshot covers: the log goes on at `base_index
-    + 1`."""
+    """Whose log it is."""
 
     version: int
     cluster_id: str
     node_id: str
-    base_index: int = 0
-    base_term: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """What one `append` made durable. Entries replace everything from `entries[0].index` on."""
+    """What one `append` made durable. A snapshot replaces the whole log; then the entries replace everything
+    from `entries[0].index` on."""
 
     hard_state: HardState | None
+    snapshot: Snapshot | None
     entries: tuple[Entry, ...]
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """What was on disk. `torn_bytes` (at offset `torn_at`) were cut off the end: a write that had not been
-    synced."""
+    """What was on disk; `entries` follow `snapshot`. `torn_bytes` (at offset `torn_at`) were cut off the end:
+    a write that had not been synced."""
 
-    hard_state: HardState
-    entries: tuple[Entry, ...]
-    base_index: int = 0
-    base_term: int = 0
+    hard_state: HardState = HardState()
+    snapshot: Snapshot | None = None
+    entries: tuple[Entry, ...] = ()
     torn_bytes: int = 0
     torn_at: int = 0
+
+    @property
+    def base_index(self) -> int:
+        """The index that the entries follow."""
+        return self.snapshot.index if self.snapshot else 0
 
 
 class Wal:
@@ -103,8 +106,10 @@ class Wal:
         self._header = header
         self._fd = -1
         self._crc = 0
-        self._last_index = header.base_index
+        self._base_index = 0  # of the snapshot
+        self._last_index = 0
         self._failed = False
+        self.size_bytes = 0  # of the file, which `compact` makes small again
 
     @classmethod
     def open(cls, directory: Path, *, cluster_id: str, node_id: str) -> tuple[Self, Recovered]:
@@ -117,8 +122,8 @@ class Wal:
         try:
             wal = cls(directory, lock_fd, FileHeader(FORMAT_VERSION, cluster_id, node_id))
             if not wal._path.exists():
-                wal.rewrite(base_index=0, base_term=0, hard_state=HardState(), entries=())
-                return wal, Recovered(hard_state=HardState(), entries=())
+                wal._replace_file(Recovered())
+                return wal, Recovered()
             return wal, wal._recover()
         except BaseException:
             os.close(lock_fd)
@@ -128,38 +133,42 @@ class Wal:
     def path(self) -> Path:
         return self._path
 
-    @property
-    def size_bytes(self) -> int:
-        """Size of the file, which `rewrite` makes small again."""
-        return os.fstat(self._fd).st_size
-
-    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        """Make both durable: one write, one fdatasync. `entries` may begin at or below the end of the log and
-        then replace everything from there on. Raises WalWriteError, after which the process must end."""
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], *, snapshot: Snapshot | None = None
+    ) -> None:
+        """Make all of it durable: one write, one fdatasync. `snapshot` (the leader's) replaces the log;
+        `entries` may begin at or below the end of the log and then replace everything from there on. Raises
+        WalWriteError, after which the process must end."""
+        base, last = (snapshot.index,) * 2 if snapshot else (self._base_index, self._last_index)
         if entries:
-            first = entries[0].index
-            assert self._header.base_index < first <= self._last_index + 1, (first, self._last_index)
-            assert all(e.index == first + i for i, e in enumerate(entries)), "entries have a gap"
+            assert base < entries[0].index <= last + 1, (entries[0].index, base, last)
+            assert all(e.index == entries[0].index + i for i, e in enumerate(entries)), "entries have a gap"
+            last = entries[-1].index
         self._require_usable()
-        record, crc = _record(Batch(hard_state, tuple(entries)), self._crc)
+        record, crc = _record(Batch(hard_state, snapshot, tuple(entries)), self._crc)
         try:
             _write_all(self._fd, record)
             os.fdatasync(self._fd)
         except OSError as error:
             self._failed = True
             raise _write_error(self._path, error) from error
-        self._crc = crc
-        if entries:
-            self._last_index = entries[-1].index
+        self._crc, self._base_index, self._last_index = crc, base, last
+        self.size_bytes += len(record)
 
-    def rewrite(self, *, base_index: int, base_term: int, hard_state: HardState, entries: Sequence[Entry]) -> None:
-        """Replace the file atomically by one that begins after `base_index`: the entries up to it are in a
-        snapshot that is durable already. Raises WalWriteError, after which the process must end."""
-        assert not entries or entries[0].index == base_index + 1
+    def compact(self, snapshot: Snapshot) -> None:
+        """Replace the file atomically by a smaller one: `snapshot`, taken by this node, instead of the
+        entries that it covers. Reads the file again, so that the entries need not be kept in memory twice.
+        Raises WalWriteError (or CorruptLogError), after which the process must end."""
         self._require_usable()
-        header = msgspec.structs.replace(self._header, base_index=base_index, base_term=base_term)
-        first, crc = _record(header, 0)
-        second, crc = _record(Batch(hard_state, tuple(entries)), crc)
+        found = self._read()
+        if snapshot.index <= found.base_index:
+            return  # a snapshot of the leader was quicker
+        kept = found.entries[snapshot.index - found.base_index :]
+        self._replace_file(Recovered(hard_state=found.hard_state, snapshot=snapshot, entries=kept))
+
+    def _replace_file(self, content: Recovered) -> None:
+        first, crc = _record(self._header, 0)
+        second, crc = _record(Batch(content.hard_state, content.snapshot, content.entries), crc)
         temporary = self._path.with_suffix(".new")
         try:
             fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)
@@ -172,8 +181,10 @@ class Wal:
         except OSError as error:
             self._failed = True
             raise _write_error(self._path, error) from error
-        self._header, self._crc = header, crc
-        self._last_index = base_index + len(entries)
+        self._crc = crc
+        self.size_bytes = len(first) + len(second)
+        self._base_index = content.base_index
+        self._last_index = content.base_index + len(content.entries)
 
     def close(self) -> None:
         """Give up the file and the lock. Everything appended is durable already."""
@@ -183,14 +194,7 @@ class Wal:
             self._lock_fd = -1
 
     def _recover(self) -> Recovered:
-        data = self._path.read_bytes()
-        scan = _Scan(self._path, data)
-        header = scan.header()
-        self._check_identity(header)
-        self._header = header
-        recovered = _replay(scan, header)
-        self._crc = scan.crc
-        self._last_index = header.base_index + len(recovered.entries)
+        recovered = self._read()
         try:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND)
             if recovered.torn_bytes:
@@ -201,6 +205,17 @@ class Wal:
         except OSError as error:
             self._close_file()
             raise _write_error(self._path, error) from error
+        return recovered
+
+    def _read(self) -> Recovered:
+        """Everything in the file; the log goes on from there."""
+        scan = _Scan(self._path, self._path.read_bytes())
+        self._check_identity(scan.header())
+        recovered = _replay(scan)
+        self._crc = scan.crc
+        self.size_bytes = scan.offset
+        self._base_index = recovered.base_index
+        self._last_index = recovered.base_index + len(recovered.entries)
         return recovered
 
     def _check_identity(self, found: FileHeader) -> None:
@@ -298,18 +313,20 @@ class _Scan:
         )
 
 
-def _replay(scan: _Scan, header: FileHeader) -> Recovered:
+def _replay(scan: _Scan) -> Recovered:
     hard_state = HardState()
+    snapshot: Snapshot | None = None
+    base = 0
     entries: list[Entry] = []
-    base = header.base_index
     decoder = msgspec.msgpack.Decoder(Batch)
     while (payload := scan.next()) is not None:
         try:
             batch = decoder.decode(payload)
         except msgspec.MsgspecError as error:
             raise scan.corrupt("a record cannot be decoded") from error
-        if batch.hard_state is not None:
-            hard_state = batch.hard_state
+        hard_state = batch.hard_state or hard_state
+        if batch.snapshot is not None:
+            snapshot, base, entries = batch.snapshot, batch.snapshot.index, []
         if batch.entries:
             keep = batch.entries[0].index - base - 1
             if not 0 <= keep <= len(entries):
@@ -318,9 +335,8 @@ def _replay(scan: _Scan, header: FileHeader) -> Recovered:
             entries.extend(batch.entries)
     return Recovered(
         hard_state=hard_state,
+        snapshot=snapshot,
         entries=tuple(entries),
-        base_index=base,
-        base_term=header.base_term,
         torn_bytes=scan.bytes_left,
         torn_at=scan.offset if scan.bytes_left else 0,
     )

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
-from raftctl.consensus.types import Entry, HardState
+from raftctl.consensus.types import Entry, HardState, Snapshot
 from raftctl.controller.wal import Wal
 
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
@@ -28,6 +28,7 @@ class Write(NamedTuple):
     ticket: int
     hard_state: HardState | None
     entries: Sequence[Entry]
+    snapshot: Snapshot | None = None
 
 
 def end_process(error: BaseException) -> NoReturn:
@@ -43,27 +44,40 @@ def end_process(error: BaseException) -> NoReturn:
 
 
 class WalWriter:
-    """Writes what is submitted, in order. `on_written(ticket)` runs on the loop: that write and all before it
-    are durable. `on_fatal` runs on the writing thread and must not return."""
+    """Writes what is submitted, in order. On the loop run `on_written(ticket)`, when that write and all
+    before it are durable, and `on_compacted(snapshot)`. `on_fatal` runs on the writing thread and must not
+    return."""
 
     def __init__(
         self,
         wal: Wal,
         *,
         on_written: Callable[[int], None],
+        on_compacted: Callable[[Snapshot], None],
         on_fatal: Callable[[BaseException], NoReturn] = end_process,
     ) -> None:
         self._wal = wal
         self._on_written = on_written
+        self._on_compacted = on_compacted
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Write | Snapshot | None] = queue.SimpleQueue()
+        self._put_back: list[Snapshot | None] = []  # what was taken off the queue and is not a write
         self._thread = threading.Thread(target=self._run, name="raft-wal", daemon=True)
         self._thread.start()
 
-    def submit(self, ticket: int, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+    def submit(self, write: Write) -> None:
         """Queue a write. Never blocks."""
-        self._queue.put(Write(ticket, hard_state, entries))
+        self._queue.put(write)
+
+    def compact(self, snapshot: Snapshot) -> None:
+        """Queue the replacement of what `snapshot` covers. Never blocks."""
+        self._queue.put(snapshot)
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of the log file, roughly."""
+        return self._wal.size_bytes
 
     def stop(self) -> None:
         """Write what is queued, end the thread, close the log. Blocks up to 5 s: a disk that hangs is left
@@ -75,37 +89,42 @@ class WalWriter:
 
     def _run(self) -> None:
         try:
-            while writes := self._next_writes():
-                hard_state, entries = merge(writes)
-                self._wal.append(hard_state, entries)
-                self._loop.call_soon_threadsafe(self._on_written, writes[-1].ticket)
+            while (item := self._take()) is not None:
+                if isinstance(item, Write):
+                    merged = merge([item, *self._waiting_writes()])
+                    self._wal.append(merged.hard_state, merged.entries, snapshot=merged.snapshot)
+                    self._loop.call_soon_threadsafe(self._on_written, merged.ticket)
+                else:
+                    self._wal.compact(item)
+                    self._loop.call_soon_threadsafe(self._on_compacted, item)
         except BaseException as error:  # noqa: BLE001 (the thread's edge: without a log the node must not go on)
             self._on_fatal(error)
 
-    def _next_writes(self) -> list[Write]:
-        """All that waits, at least one; empty when there is no more to come."""
-        writes: list[Write] = []
-        item = self._queue.get()
-        while item is not None:
+    def _take(self) -> Write | Snapshot | None:
+        return self._put_back.pop() if self._put_back else self._queue.get()
+
+    def _waiting_writes(self) -> list[Write]:
+        """The writes that wait at the head of the queue."""
+        writes = []
+        while not self._queue.empty():
+            item = self._queue.get()
+            if not isinstance(item, Write):
+                self._put_back.append(item)
+                break
             writes.append(item)
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return writes
-        if writes:
-            self._queue.put(None)
         return writes
 
 
-def merge(writes: Sequence[Write]) -> tuple[HardState | None, list[Entry]]:
-    """One write with the effect of all of them: the newest hard state, and each suffix over those before
-    it."""
+def merge(writes: Sequence[Write]) -> Write:
+    """One write with the effect of all of them, in order."""
     hard_state: HardState | None = None
+    snapshot: Snapshot | None = None
     entries: list[Entry] = []
     for write in writes:
         hard_state = write.hard_state or hard_state
-        if not write.entries:
-            continue
-        keep = write.entries[0].index - entries[0].index if entries else 0
-        entries = entries[: max(keep, 0)] + list(write.entries)
-    return hard_state, entries
+        if write.snapshot is not None:
+            snapshot, entries = write.snapshot, []
+        if write.entries:
+            keep = write.entries[0].index - entries[0].index if entries else 0
+            entries = entries[: max(keep, 0)] + list(write.entries)
+    return Write(writes[-1].ticket, hard_state, entries, snapshot)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftctl.consensus.types import Entry, EntryKind, HardState
+from raftctl.consensus.membership import Membership
+from raftctl.consensus.types import Entry, EntryKind, HardState, Snapshot
 from raftctl.controller.wal import FILE_NAME, LogIdentityError, LogInUseError, Recovered, Wal, WalWriteError
 from raftctl.errors import CorruptLogError
 
@@ -49,7 +50,7 @@ def written(directory: Path, *appends: tuple[HardState | None, list[Entry]]) -> 
 def test_a_new_directory_gives_an_empty_log_readable_by_nobody_else(tmp_path: Path) -> None:
     directory = tmp_path / "raft"
     wal, recovered = open_wal(directory)
-    assert recovered == Recovered(hard_state=HardState(), entries=())
+    assert recovered == Recovered()
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert {stat.S_IMODE(f.stat().st_mode) for f in directory.iterdir()} == {0o600}
     wal.close()
@@ -195,23 +196,42 @@ def test_a_failed_write_is_final(tmp_path: Path) -> None:
     assert reopen(tmp_path).hard_state == HardState()
 
 
-def test_rewrite_begins_the_log_after_a_snapshot(tmp_path: Path) -> None:
+def snapshot(*, index: int, term: int = 1) -> Snapshot:
+    return Snapshot(index, term, Membership.of(["db1", "db2"]), f"state at {index}".encode())
+
+
+def test_compaction_puts_a_snapshot_in_place_of_what_it_covers(tmp_path: Path) -> None:
     wal, _ = open_wal(tmp_path)
-    wal.append(HardState(2, "db1"), entries(first=1, last=100, term=2))
+    wal.append(HardState(2, "db1"), entries(first=1, last=100))
     before = wal.size_bytes
-    tail = entries(first=91, last=100, term=2)
-    wal.rewrite(base_index=90, base_term=2, hard_state=HardState(2, "db1"), entries=tail)
-    assert wal.size_bytes < before
-    more = entries(first=101, last=102, term=2)
-    wal.append(None, more)
+    wal.compact(snapshot(index=90))
+    assert wal.size_bytes == wal.path.stat().st_size < before
+    wal.append(None, entries(first=101, last=102))
+    wal.append(None, entries(first=100, last=101, term=2))
+    wal.compact(snapshot(index=80))  # an older one changes nothing
     wal.close()
     recovered = reopen(tmp_path)
-    assert (recovered.base_index, recovered.base_term) == (90, 2)
-    assert list(recovered.entries) == tail + more
+    assert recovered.snapshot == snapshot(index=90)
+    assert list(recovered.entries) == entries(first=91, last=99) + entries(first=100, last=101, term=2)
     assert recovered.hard_state == HardState(2, "db1")
 
 
-def test_an_interrupted_rewrite_leaves_the_old_log(tmp_path: Path) -> None:
+def test_a_snapshot_of_the_leader_replaces_the_whole_log(tmp_path: Path) -> None:
+    wal, _ = open_wal(tmp_path)
+    wal.append(HardState(2), entries(first=1, last=9))
+    wal.append(HardState(3), entries(first=21, last=22, term=3), snapshot=snapshot(index=20, term=3))
+    wal.append(None, entries(first=23, last=23, term=3))
+    wal.close()
+    recovered = reopen(tmp_path)
+    assert recovered.snapshot == snapshot(index=20, term=3)
+    assert list(recovered.entries) == entries(first=21, last=23, term=3)
+    wal, _ = open_wal(tmp_path)
+    with pytest.raises(AssertionError):
+        wal.append(None, entries(first=20, last=20))
+    wal.close()
+
+
+def test_an_interrupted_compaction_leaves_the_old_log(tmp_path: Path) -> None:
     written(tmp_path, (HardState(2), entries(first=1, last=3)))
     (tmp_path / FILE_NAME).with_suffix(".new").write_bytes(b"half a file")
     assert list(reopen(tmp_path).entries) == entries(first=1, last=3)
