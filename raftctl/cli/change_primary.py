@@ -9,7 +9,7 @@ import typer
 
 from raftctl.cli.changes import DryRun, Yes, approve, show_plan
 from raftctl.cli.options import Options, Output, with_options
-from raftctl.errors import RaftctlError, RefusedError
+from raftctl.errors import NoQuorumError, RaftctlError, RefusedError
 
 if TYPE_CHECKING:
     from raftctl.cli.cluster import Cluster
@@ -62,7 +62,14 @@ def _change(options: Options, kind: str, to: str | None, *, dry_run: bool, yes: 
             f"the {kind} of {cluster.name} has not ended after {timeout:g} s; it goes on by itself",
             hint="see `raftctl status --watch` and `raftctl history`",
         )
-    _report(options.output, kind, to, before, after, seconds=time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if after.primary == before.primary or (to and after.primary != to):
+        raise RefusedError(
+            f"the {kind} ended after {seconds:.2f} s with {after.primary} as primary: {_why(cluster, index)}",
+            reason="not-achieved",
+            hint="see `raftctl history` and `raftctl status`",
+        )
+    _report(options.output, before, after, seconds)
 
 
 def _wait(cluster: Cluster, before: ClusterStatus, index: int, deadline: float) -> ClusterState | None:
@@ -83,18 +90,20 @@ def _wait(cluster: Cluster, before: ClusterStatus, index: int, deadline: float) 
     return None
 
 
-def _report(
-    output: Output, kind: str, to: str | None, before: ClusterStatus, after: ClusterState, *, seconds: float
-) -> None:
-    """Say what came of it. Raises RefusedError when it did not come to what was asked for."""
+def _why(cluster: Cluster, index: int) -> str:
+    """What the history says of a change that was committed at `index` and did not come to what was asked for."""
+    from raftctl.cli.history import newest
+
+    try:
+        reasons = [entry.why for entry in newest(cluster) if entry.index > index and entry.kind.startswith("abort-")]
+    except NoQuorumError as error:
+        return str(error)
+    return reasons[0] if reasons else "another member was the better target"
+
+
+def _report(output: Output, before: ClusterStatus, after: ClusterState, seconds: float) -> None:
     from raftctl.cli.render import emit, line
 
-    if after.primary == before.primary or (to and after.primary != to):
-        raise RefusedError(
-            f"the {kind} ended after {seconds:.2f} s with {after.primary} as primary",
-            reason="not-achieved",
-            hint="see `raftctl history` for why",
-        )
     if output is Output.TABLE:
         line(f"{after.primary} is the primary of {after.cluster} now, epoch {after.epoch}; it took {seconds:.2f} s")
         return

@@ -26,7 +26,7 @@ def history(
     from raftctl.cli.cluster import open_cluster
     from raftctl.cli.history_view import draw, timed
 
-    entries = timed(_newest(options, open_cluster(options)))[-last:]
+    entries = timed(newest(open_cluster(options), options.timeout))[-last:]
     if options.output is Output.TABLE:
         screen = render.console()
         screen.print(draw(entries, screen.width))
@@ -34,11 +34,11 @@ def history(
         render.emit(entries, options.output)
 
 
-def _newest(options: Options, cluster: Cluster) -> list[HistoryEntry]:
-    """The longest history that a member has applied. Raises NoQuorumError when nobody answers."""
+def newest(cluster: Cluster, timeout: float | None = None) -> list[HistoryEntry]:
+    """The longest history that a member has applied, oldest first. Raises NoQuorumError when nobody answers."""
     from raftctl.cluster.state import HistoryEntry
 
-    timeout = min(FETCH_SECONDS, options.timeout or FETCH_SECONDS)
+    timeout = min(FETCH_SECONDS, timeout or FETCH_SECONDS)
     answers = cluster.api.fetch_all(cluster.inventory.members(), "/v1/history", timeout, list[HistoryEntry])
     found = [answer for answer in answers.values() if not isinstance(answer, str)]
     if not found:

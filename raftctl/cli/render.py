@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _GAP = 2  # blanks between columns
+_UNLIMITED = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +43,15 @@ class Cell:
 
 
 def console(file: TextIO | None = None, width: int | None = None) -> Console:
-    """A Rich console on stdout (or `file`) that prints text as it is: no markup, no highlighting."""
+    """A Rich console on stdout (or `file`) that prints text as it is: no markup, no highlighting.
+
+    A pipe or a file has no width of its own: nothing is dropped or folded there, unless COLUMNS says otherwise."""
     from rich.console import Console
 
-    return Console(file=file or sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+    file = file or sys.stdout
+    if width is None and not file.isatty() and "COLUMNS" not in os.environ:
+        width = _UNLIMITED
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 
 def emit(value: object, output: Output, *, compact: bool = False) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raftctl.cluster.state import Pause, Phase
+from raftctl.cluster.state import HistoryEntry, Pause, Phase
 from tests.support.fake_controllers import FakeCluster, Reply
 from tests.support.member_facts import healthy, leaderless, replace, with_state
 
@@ -142,10 +142,13 @@ def test_refused_dry_run_exits_1(ready, raftctl):
 
 
 def test_switchover_that_was_given_up_is_a_failure(ready, raftctl):
-    ready.everyone("POST /v1/switchover", promotes(ready, "db1"))
+    ready.everyone("POST /v1/switchover", promotes(ready, "db1", index=60))
+    aborted = HistoryEntry(index=61, at_ms=1, kind="abort-switchover", epoch=5, by="raftctl", why="db2 lags")
+    old = replace(aborted, index=20, why="long ago")
+    ready.everyone("GET /v1/history", (200, [old, aborted]))
     done = raftctl("switchover", "--yes")
     assert done.returncode == 1
-    assert "db1" in done.stderr
+    assert "with db1 as primary: db2 lags (not-achieved)" in done.stderr
     assert "raftctl history" in done.stderr
 
 

@@ -9,7 +9,18 @@ import pytest
 
 import raftctl as package
 
-COMMANDS = ["status", "switchover", "failover", "pause", "resume", "check", "history", "controller", "sandbox"]
+COMMANDS = [
+    "bootstrap",
+    "status",
+    "switchover",
+    "failover",
+    "pause",
+    "resume",
+    "check",
+    "history",
+    "controller",
+    "sandbox",
+]
 HEAVY = ["aiohttp", "asyncio", "cryptography", "docker", "paramiko", "prometheus_client"]
 
 
