@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @with_options
 def bootstrap(options: Options, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Check the hosts, install controllers and accounts, start the cluster. Does only what is missing."""
+    """Set a cluster up: controllers, accounts, replication.
+
+    Checks the hosts first; does only what is missing, and says what it changed.
+    """
     from raftctl.bootstrap.run import TIMEOUT_SECONDS, PreflightError
     from raftctl.bootstrap.run import bootstrap as run
     from raftctl.cli.cluster import requester
