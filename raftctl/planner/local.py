@@ -47,7 +47,8 @@ class ForgetSource(Action, frozen=True):
 
 
 class AskPrimary(Action, frozen=True):
-    """Read the primary's executed set, to learn what this member has and the primary lacks."""
+    """Read what the primary has executed or is about to (gtid_owned first, then gtid_executed: a commit that waits for
+    an acknowledgement is only in the former), to learn what this member has and the primary lacks."""
 
     primary: str
 
@@ -99,7 +100,10 @@ class Fence(Action, frozen=True):
 
 
 class Rebuild(Action, frozen=True):
-    """Replace this member's data by a CLONE of the donor's."""
+    """Replace this member's data by a CLONE of the donor's, under a new server UUID.
+
+    The numbers of the transactions that are removed would be given again under the old one, and a member that was
+    away with the removed ones would pass for having the new ones."""
 
     donor: str
     why: str
@@ -113,8 +117,8 @@ class LocalContext(msgspec.Struct, frozen=True):
 
     `confirmed`: see the module's docstring. `lease_valid`: this member may be writable now. `stopped_epoch`: the epoch
     for which StopReceiver (a replica) or ProveQuiet (the previous primary) succeeded. `locked`: which accounts were
-    verifiably locked since mysqld started, None when unknown. `primary_executed`: the primary's executed set, read in
-    this epoch after everything received here was applied.
+    verifiably locked since mysqld started, None when unknown. `primary_executed`: what AskPrimary read in this epoch
+    and since mysqld started here.
     """
 
     confirmed: bool
@@ -267,7 +271,9 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
     acknowledging = me in state.sync_set
     if seen.semi_sync.replica_enabled != acknowledging:
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
-    if not _points_to(state, seen.channel):
+    # A member outside S may point there since an earlier reign, and have received what was removed since.
+    compared = me in state.sync_set or context.primary_executed is not None
+    if not _points_to(state, seen.channel) or not compared:
         return _repoint(state, me, seen, context)
     return _receive(state, me, seen)
 
@@ -286,6 +292,8 @@ def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
     if not seen.gtid_received <= seen.gtid_executed:
         start: tuple[Action, ...] = (StartApplier(),) if _can_apply(channel) else ()
         return LocalPlan((*start, WaitApplied()), note="applies what it received before it changes its source")
+    if _points_to(state, channel):
+        return LocalPlan((ForgetSource(),), note=f"compares itself anew with {primary}")
     if context.primary_executed is None:
         return LocalPlan((AskPrimary(primary),), note=f"compares itself with {primary}")
     # A primary that is still promoting may not have applied yet all that it holds: the floor says what that was.
@@ -309,6 +317,8 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation) -> LocalPlan:
     channel = seen.channel
     assert channel is not None
     actions: list[Action] = []
+    if channel.receiver is not ReceiverState.OFF and me in state.locked and me not in state.sync_set:
+        actions.append(StopReceiver())  # nobody is admitted who could connect before it decided to
     if channel.receiver is ReceiverState.OFF:
         if channel.receiver_error_code in PURGED_ERRORS and me not in state.sync_set:
             why = f"{state.primary} has purged what {me} needs"

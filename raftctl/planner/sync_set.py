@@ -84,9 +84,13 @@ def _admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
         return None
     if not observation.super_read_only or observation.semi_sync.source_enabled:
         return None
-    if member not in state.sync_set and observation.semi_sync.replica_enabled:
-        return None  # it could acknowledge although it does not count
+    if member not in state.sync_set and (observation.semi_sync.replica_enabled or _tries_to_receive(observation)):
+        return None  # it could acknowledge although it does not count, or connect before it compared itself
     return Admit(based_on=state.version, member=member)
+
+
+def _tries_to_receive(observation: MySQLObservation) -> bool:
+    return observation.channel is not None and observation.channel.receiver is not ReceiverState.OFF
 
 
 def _grow(state: ClusterState, view: ClusterView, member: str) -> GrowSyncSet | None:
