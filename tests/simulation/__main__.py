@@ -7,7 +7,20 @@ import sys
 import time
 import traceback
 
-from tests.simulation.schedule import simulate
+from tests.simulation.schedule import Outcome, simulate
+
+
+def report(outcomes: list[Outcome], took: float) -> None:
+    def total(field: str) -> float:
+        return sum(getattr(outcome, field) for outcome in outcomes)
+
+    recoveries = sorted(outcome.recovery for outcome in outcomes)
+    print(
+        f"{len(outcomes)} seeds, {total('steps')} steps, {total('virtual_seconds'):.0f} virtual seconds in {took:.1f} s"
+    )
+    print(f"{total('acknowledged')} writes, {total('reads')} reads, {total('terms')} terms")
+    print(f"{total('changes')} membership changes, {total('snapshots')} snapshots installed")
+    print(f"recovery in election timeouts: median {recoveries[len(recoveries) // 2]:.2f}, worst {recoveries[-1]:.2f}")
 
 
 def main() -> int:
@@ -27,15 +40,7 @@ def main() -> int:
             traceback.print_exc(limit=-4)
             print(f"seed {seed}: {error}\nreplay: python -m tests.simulation --seed {seed} --trace")
             return 1
-    took = time.monotonic() - began
-    recoveries = sorted(outcome.recovery for outcome in outcomes)
-    print(
-        f"{len(outcomes)} seeds, {sum(o.steps for o in outcomes)} steps, "
-        f"{sum(o.virtual_seconds for o in outcomes):.0f} virtual seconds in {took:.1f} s, "
-        f"{sum(o.acknowledged for o in outcomes)} writes, {sum(o.reads for o in outcomes)} reads, "
-        f"{sum(o.terms for o in outcomes)} terms; recovery in election timeouts: "
-        f"median {recoveries[len(recoveries) // 2]:.2f}, worst {recoveries[-1]:.2f}"
-    )
+    report(outcomes, time.monotonic() - began)
     return 0
 
 

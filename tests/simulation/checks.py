@@ -5,13 +5,15 @@ They know nothing of the core's insides: they see what reaches disks, the networ
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
-from raftctl.consensus.membership import majority
+from raftctl.consensus.membership import Membership, majority
 from raftctl.consensus.types import (
     AnyMessage,
     AppendEntriesReply,
     Entry,
+    EntryKind,
     HardState,
     RequestVote,
     RequestVoteReply,
@@ -27,9 +29,15 @@ def require(condition: bool, text: str) -> None:
         raise SafetyViolation(text)
 
 
+def digest(previous: int, entry: Entry) -> int:
+    """The state machine of the simulation: its state is a digest of everything applied."""
+    return zlib.crc32(f"{entry.index} {entry.term} {entry.data.hex()}".encode(), previous)
+
+
 class Checks:
     def __init__(self, voters: Sequence[str]) -> None:
-        self.voters = tuple(voters)
+        self.voters = tuple(voters)  # of the first configuration
+        self.states: list[int] = [0]  # the state machine's after each committed entry
         self.leaders: dict[int, str] = {}
         self.votes: dict[tuple[int, str], str] = {}
         self.entries: dict[tuple[int, int], tuple[Entry, int]] = {}  # (index, term) -> entry, predecessor's term
@@ -71,25 +79,45 @@ class Checks:
             require(known == (entry, previous_term), f"log matching: {node} holds {entry}, not {known}")
             previous_term = entry.term
 
-    def applied(self, node: str, term: int, entries: Sequence[Entry], disks: dict[str, Sequence[Entry]]) -> None:
-        """State machine safety, and that what is applied, by a node in `term`, is durable on a majority."""
+    def applied(
+        self,
+        node: str,
+        term: int,
+        log: Sequence[Entry],
+        entries: Sequence[Entry],
+        disks: dict[str, Sequence[Entry]],
+    ) -> None:
+        """State machine safety, and that what is applied, by a node with `log` in `term`, is durable on a majority."""
         for entry in entries:
             if entry.index <= len(self.committed):
                 known = self.committed[entry.index - 1]
                 require(known == entry, f"state machine safety: {node} applies {entry}, others {known}")
                 continue
             require(entry.index == len(self.committed) + 1, f"{node} skips to {entry}")
-            holders = [
-                voter
-                for voter in self.voters
-                if len(disks[voter]) >= entry.index and disks[voter][entry.index - 1] == entry
-            ]
+            holders = {
+                name for name, disk in disks.items() if len(disk) >= entry.index and disk[entry.index - 1] == entry
+            }
             require(
-                len(holders) >= majority(len(self.voters)),
-                f"commit without a majority: {entry} is on the disks of {holders}",
+                any(len(holders & set(voters)) >= majority(len(voters)) for voters in self._configurations(log)),
+                f"commit without a majority: {entry} is on the disks of {sorted(holders)}",
             )
             self.committed.append(entry)
+            self.states.append(digest(self.states[-1], entry))
             self.commit_terms.append(term)
+
+    def _configurations(self, log: Sequence[Entry]) -> list[tuple[str, ...]]:
+        """The voters of the two newest configurations in `log`: the commit was counted in one of them."""
+        found: list[tuple[str, ...]] = []
+        for entry in reversed(log):
+            if entry.kind is EntryKind.CONFIG:
+                found.append(Membership.decode(entry.data).voters)
+                if len(found) == 2:
+                    return found
+        return [*found, self.voters]
+
+    def restored(self, node: str, index: int, state: int) -> None:
+        """A snapshot holds what applying the log would have made."""
+        require(state == self.states[index], f"{node} restores another state than the one after {index}")
 
     # --- clients ----------------------------------------------------------------------------------
 

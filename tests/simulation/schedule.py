@@ -24,6 +24,8 @@ class Outcome:
     terms: int
     acknowledged: int
     reads: int
+    changes: int
+    snapshots: int
     recovery: float
 
 
@@ -46,9 +48,11 @@ class Schedule:
     def __init__(self, seed: int, *, trace: bool = False) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
+        self.changing = self.rng.random() < 0.4  # does the membership change?
         self.world = World(
             self.rng.getrandbits(64),
             size=self.rng.choice([1, 2, 3, 3, 3, 3, 4, 5, 5, 7]),
+            spares=self.rng.randint(0, 2) if self.changing else 0,
             weather=random_weather(self.rng),
             election_timeout=self.rng.choice([0.15, 0.3, 1.0]),
             trace=trace,
@@ -66,7 +70,10 @@ class Schedule:
             (self._reset_connection, 3),
             (self._lose_leader, 2),
             (self._transfer, 2),
+            (self._compact, 8),
         ]
+        if self.changing:
+            every.append((self._change_membership, 20))
         self.faults = [fault for fault, weight in every if self.rng.random() < 0.75 for _ in range(weight)]
         self.fault_pause = self.rng.choice([0.2, 1.0, 3.0]) * self.world.election_timeout
         self.client_pause = self.rng.choice([0.02, 0.1, 0.3]) * self.world.election_timeout
@@ -86,24 +93,27 @@ class Schedule:
             terms=max(world.checks.leaders),
             acknowledged=world.acknowledged,
             reads=world.reads_answered,
+            changes=world.changes,
+            snapshots=world.restored,
             recovery=recovery / world.election_timeout,
         )
 
     # --- phase 2 ----------------------------------------------------------------------------------
 
     def _recover(self) -> float:
-        """A majority becomes and stays healthy: the cluster must commit again in bounded time.
+        """A majority (all, if the membership changed) becomes and stays healthy: it must commit in bounded time.
 
         If the others are cut off, every healthy node must get there. If they stay as they are, one of them may lead
         with a majority of its own and leave out a healthy node which it cannot reach."""
         world = self.world
         self.faults = []
-        healthy = sorted(self.rng.sample(self.ids, self.rng.randint(majority(len(self.ids)), len(self.ids))))
+        least = len(self.ids) if self.changing else majority(len(self.ids))
+        healthy = sorted(self.rng.sample(self.ids, self.rng.randint(least, len(self.ids))))
         others = [name for name in self.ids if name not in healthy]
         world.log("", f"healthy from now on: {healthy}")
         world.weather = Weather()
         world.cut = {link for link in world.cut if not (link[0] in healthy and link[1] in healthy)}
-        cut_off = self.rng.random() < 0.5
+        cut_off = self.rng.random() < 0.5 and not self.changing
         if cut_off:
             self._separate(healthy, others)
         for name in healthy:
@@ -211,9 +221,30 @@ class Schedule:
 
     def _transfer(self) -> None:
         for node in self.world.leaders():
-            others = [name for name in self.ids if name != node.id]
+            assert node.raft is not None
+            others = [voter for voter in node.raft.voters if voter != node.id]
             if others:
                 self.world.transfer(node, self.rng.choice(others))
+
+    def _compact(self) -> None:
+        name = self._pick(running=True)
+        if name is not None:
+            self.world.compact(name)
+
+    def _change_membership(self) -> None:
+        """A leader adds a learner, makes one a voter, or takes a member out, itself included."""
+        for node in self.world.leaders():
+            assert node.raft is not None
+            voters, learners = list(node.raft.voters), list(node.raft.learners)
+            chosen = self.rng.choice(self.ids)
+            if chosen in voters:
+                voters.remove(chosen)
+            elif chosen in learners:
+                learners.remove(chosen)
+                voters.append(chosen)
+            else:
+                learners.append(chosen)
+            self.world.change_membership(node, voters, learners)
 
 
 def simulate(seed: int, *, trace: bool = False) -> Outcome:

@@ -15,8 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftctl.consensus.raft import Raft
-from raftctl.consensus.types import AnyMessage, Config, Entry, HardState, NotLeader, Ready, Role
-from tests.simulation.checks import Checks, require
+from raftctl.consensus.types import (
+    AnyMessage,
+    ChangeRefused,
+    Config,
+    Entry,
+    HardState,
+    NotLeader,
+    Ready,
+    Role,
+    Snapshot,
+)
+from tests.simulation.checks import Checks, digest, require
 
 
 @dataclass
@@ -38,6 +48,8 @@ class Write:
     ticket: int
     hard_state: HardState | None
     entries: tuple[Entry, ...]
+    snapshot: Snapshot | None = None
+    history: tuple[Entry, ...] = ()  # the entries that the snapshot stands for
 
 
 @dataclass
@@ -45,13 +57,17 @@ class Disk:
     """What survives a crash, and the writes on their way to it."""
 
     hard_state: HardState = field(default_factory=HardState)
-    log: list[Entry] = field(default_factory=list)
+    snapshot: Snapshot | None = None
+    log: list[Entry] = field(default_factory=list)  # for the checks also what the snapshot stands for
     queue: deque[Write] = field(default_factory=deque)
     busy: bool = False
 
     def apply(self, write: Write) -> None:
         if write.hard_state is not None:
             self.hard_state = write.hard_state
+        if write.snapshot is not None:
+            self.snapshot = write.snapshot
+            self.log = list(write.history)
         if write.entries:
             del self.log[write.entries[0].index - 1 :]
             self.log.extend(write.entries)
@@ -64,7 +80,7 @@ class Disk:
         if self.queue and rng.random() < 0.5:
             torn = self.queue.popleft()
             part = rng.randint(0, len(torn.entries))
-            self.apply(Write(torn.ticket, torn.hard_state, torn.entries[:part]))
+            self.apply(Write(torn.ticket, torn.hard_state, torn.entries[:part], torn.snapshot, torn.history))
         self.queue.clear()
         self.busy = False
 
@@ -86,7 +102,8 @@ class Node:
     boot: int = 0  # counts starts: what was meant for an earlier process is dropped
     paused: bool = False
     inbox: list[Callable[[], None]] = field(default_factory=list)  # what arrived while paused
-    log: list[Entry] = field(default_factory=list)  # the log as the process sees it
+    log: list[Entry] = field(default_factory=list)  # the log as the process sees it, with what is compacted
+    state: int = 0  # the state machine's
     tick_at: float = math.inf
     led_term: int = 0
     writes: dict[int, PendingWrite] = field(default_factory=dict)
@@ -102,7 +119,16 @@ class Node:
 
 
 class World:
-    def __init__(self, seed: int, *, size: int, weather: Weather, election_timeout: float, trace: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        size: int,
+        weather: Weather,
+        election_timeout: float,
+        spares: int = 0,
+        trace: bool = False,
+    ) -> None:
         self.rng = random.Random(seed)
         self.now = 0.0
         self.weather = weather
@@ -110,8 +136,8 @@ class World:
         self.group_commit = self.rng.random() < 0.5
         self.cut: set[tuple[str, str]] = set()  # links from, to that deliver nothing
         self.trace = trace
-        self.ids = [f"n{number}" for number in range(1, size + 1)]
-        self.checks = Checks(self.ids)
+        self.ids = [f"n{number}" for number in range(1, size + spares + 1)]
+        self.checks = Checks(self.ids[:size])
         self.nodes = {
             name: Node(
                 id=name,
@@ -123,6 +149,8 @@ class World:
         }
         self.steps = 0
         self.acknowledged = 0
+        self.changes = 0
+        self.restored = 0
         self.reads_answered = 0
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
@@ -156,14 +184,18 @@ class World:
         assert node.raft is None
         config = Config(
             node_id=name,
-            voters=tuple(self.ids),
+            voters=self.checks.voters if name in self.checks.voters else (),
             election_timeout=self.election_timeout,
             heartbeat_interval=self.election_timeout / 10,
             max_entries_per_append=8,
         )
+        disk = node.disk
         node.boot += 1
-        node.log = list(node.disk.log)
-        node.raft = Raft(config, node.disk.hard_state, node.disk.log, node.rng, node.clock(self.now))
+        node.log = list(disk.log)
+        node.state = int(disk.snapshot.data) if disk.snapshot else 0
+        entries = disk.log[disk.snapshot.index if disk.snapshot else 0 :]
+        now = node.clock(self.now)
+        node.raft = Raft(config, disk.hard_state, entries, node.rng, now, snapshot=disk.snapshot)
         node.tick_at = math.inf
         self.log(name, f"starts with {node.disk.hard_state} and {len(node.log)} entries")
         self._pump(node)
@@ -234,6 +266,10 @@ class World:
             self._send(node, message)
         if ready.ticket:
             self._write(node, ready)
+        if ready.restore is not None:
+            node.state = int(ready.restore.data)
+            self.restored += 1
+            self.checks.restored(node.id, ready.restore.index, node.state)
         if ready.committed:
             self._apply(node, ready.committed)
         for read in ready.reads:
@@ -245,13 +281,17 @@ class World:
     # --- disk -------------------------------------------------------------------------------------
 
     def _write(self, node: Node, ready: Ready) -> None:
+        history: tuple[Entry, ...] = ()
+        if ready.snapshot is not None:
+            history = tuple(self.checks.committed[: ready.snapshot.index])
+            node.log = list(history)
         if ready.entries:
             first = ready.entries[0].index
             del node.log[first - 1 :]
             previous = node.log[-1].term if node.log else 0
             self.checks.appended(node.id, ready.entries, previous)
             node.log.extend(ready.entries)
-        node.disk.queue.append(Write(ready.ticket, ready.hard_state, ready.entries))
+        node.disk.queue.append(Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot, history))
         self._start_write(node)
 
     def _start_write(self, node: Node) -> None:
@@ -276,6 +316,18 @@ class World:
         node.disk.busy = False
         self._start_write(node)
         self._input(name, boot, lambda raft, now: raft.persisted(ticket, now))
+
+    def compact(self, name: str) -> None:
+        """Replace what is applied by a snapshot of the state; the small file is written at once."""
+        node = self.nodes[name]
+        if node.raft is None or any(write.snapshot for write in node.disk.queue) or not node.raft.applied_index:
+            return
+        snapshot = node.raft.snapshot(str(node.state).encode())
+        self.checks.restored(name, snapshot.index, node.state)
+        if node.disk.snapshot is None or node.disk.snapshot.index < snapshot.index:
+            self.log(name, f"compacts up to {snapshot.index}")
+            node.disk.snapshot = snapshot
+            node.raft.compacted(snapshot, node.clock(self.now))
 
     # --- network ----------------------------------------------------------------------------------
 
@@ -315,8 +367,9 @@ class World:
     def _apply(self, node: Node, entries: tuple[Entry, ...]) -> None:
         assert node.raft is not None
         disks = {name: other.disk.log for name, other in self.nodes.items()}
-        self.checks.applied(node.id, node.raft.term, entries, disks)
+        self.checks.applied(node.id, node.raft.term, node.log, entries, disks)
         for entry in entries:
+            node.state = digest(node.state, entry)
             pending = node.writes.pop(entry.index, None)
             if pending is not None and pending.term == entry.term:
                 self.checks.write_acknowledged(entry, pending.floor)
@@ -367,6 +420,17 @@ class World:
         raft = node.raft
         assert raft is not None
         raft.transfer(to, node.clock(self.now))
+        self._pump(node)
+
+    def change_membership(self, node: Node, voters: list[str], learners: list[str]) -> None:
+        raft = node.raft
+        assert raft is not None
+        try:
+            raft.change_membership(voters, learners, node.clock(self.now))
+        except ChangeRefused as refused:
+            self.log(node.id, str(refused))
+        else:
+            self.changes += 1
         self._pump(node)
 
     def final_check(self, healthy: list[str], upto: int) -> None:
