@@ -10,7 +10,7 @@ from raftctl.api_client import ApiClient, CallError
 from raftctl.cluster.commands import InitCluster
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.gtid import GTIDSet
-from raftctl.cluster.state import Member, Phase
+from raftctl.cluster.state import Member
 from raftctl.cluster.status_model import ClusterStatus, Health
 from raftctl.errors import NoQuorumError, RaftctlError, RefusedError
 from raftctl.inventory.model import ClusterInventory, data_names
@@ -30,16 +30,14 @@ def find_leader(api: ApiClient, members: Mapping[str, Member]) -> MemberFacts | 
     there is none, one line."""
     answers = api.fetch_all(members, "/v1/member", _CALL_SECONDS, MemberFacts)
     for facts in answers.values():
-        if not isinstance(facts, str) and facts.raft.state == "leader" and 0 < facts.raft.log_index == _applied(facts):
-            return facts
+        if not isinstance(facts, str) and facts.raft.state == "leader":
+            if 0 < facts.raft.applied_index == facts.raft.log_index:
+                return facts
+            return f"the leader, {facts.node}, has not applied its whole log"
     silent = [f"{name}: {answer}" for name, answer in answers.items() if isinstance(answer, str)]
     if len(silent) > len(members) // 2:
         return f"too few controllers answer ({'; '.join(silent)})"
     return "the controllers have not elected a leader"
-
-
-def _applied(facts: MemberFacts) -> int:
-    return facts.raft.applied_index
 
 
 def wait_for_leader(api: ApiClient, members: Mapping[str, Member], *, timeout: float) -> MemberFacts:
@@ -119,10 +117,6 @@ def wait_until_healthy(
             hint="see `raftctl status`; bootstrap can be repeated",
         )
     return status
-
-
-def is_initialized(leader: MemberFacts) -> bool:
-    return leader.state.phase is not Phase.UNINITIALIZED
 
 
 def _complaint(status: ClusterStatus) -> str:

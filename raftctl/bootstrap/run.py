@@ -7,7 +7,7 @@ of no return: before it the hosts' data is untouched except for what is seeded, 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,10 +19,12 @@ from raftctl.bootstrap import formation, host_plan
 from raftctl.bootstrap.host_plan import HostPlan
 from raftctl.bootstrap.preflight import Finding, Severity, failures, judge
 from raftctl.bootstrap.primary import FirstPrimary, choose_primary
+from raftctl.bootstrap.running import check_members, configured_members, ineffective_settings, known_state
 from raftctl.bootstrap.seed import seed
 from raftctl.bootstrap.survey import CALL_SECONDS, HostSurvey, admin_endpoint, admin_secret, own_endpoint, survey
 from raftctl.cluster.facts import MemberFacts
-from raftctl.errors import RefusedError
+from raftctl.cluster.state import ClusterState, Phase
+from raftctl.errors import NoQuorumError, RefusedError
 from raftctl.hosts.reach import reach, services_of
 from raftctl.hosts.services import Unit
 from raftctl.inventory.model import ClusterInventory, InventoryHost
@@ -94,9 +96,9 @@ class _Bootstrap:
 
     def run(self) -> BootstrapReport:
         surveys = self._look()
-        leader = self._running_leader(surveys)
+        state = self._existing(surveys)
         first: FirstPrimary | None = None
-        if leader is None and not any(found.config for found in surveys.values()):
+        if state is None and not configured_members(surveys.values()):
             first = self._choose(surveys)  # refused before anything is changed
         plans = [self._plan(host, surveys[host.name]) for host in self._cluster.hosts]
         if self._new_files:
@@ -105,13 +107,13 @@ class _Bootstrap:
         for plan in plans:
             self._note(plan.changes)
         if self._report.dry_run:
-            return self._end_of_dry_run(surveys, leader, first)
+            return self._end_of_dry_run(surveys, state, first)
         self._set_up_hosts(plans)
         api = ApiClient.from_directory(self._cluster.credentials)
         members = self._cluster.members()
         self._progress("waiting for the controllers to elect a leader")
-        leader = formation.wait_for_leader(api, members, timeout=self._timeout)
-        if not formation.is_initialized(leader):
+        leader = self._wait_for_leader(api)
+        if leader.state.phase is Phase.UNINITIALIZED:
             self._initialize(api, first or self._choose(surveys))
         self._progress("waiting until the cluster is healthy")
         status = formation.wait_until_healthy(api, members, timeout=self._timeout, progress=self._progress)
@@ -135,26 +137,22 @@ class _Bootstrap:
         self._report.warnings = [finding for finding in findings if finding.severity is Severity.WARN]
         return surveys
 
-    def _running_leader(self, surveys: dict[str, HostSurvey]) -> MemberFacts | None:
-        """The leader of a cluster that runs already; refuses when its members are not those of the inventory."""
-        if not any(found.controller_active and found.config for found in surveys.values()):
+    def _existing(self, surveys: Mapping[str, HostSurvey]) -> ClusterState | None:
+        """The state of the cluster when it exists already; refuses when its members are not the inventory's."""
+        configured = configured_members(surveys.values())
+        if not configured:
             return None
         api = ApiClient.from_directory(self._cluster.credentials)
-        leader = formation.find_leader(api, self._cluster.members())
-        if isinstance(leader, str) or not formation.is_initialized(leader):
-            return None
-        running, listed = set(leader.state.members), {host.name for host in self._cluster.hosts}
-        if running != listed:
-            extra, missing = sorted(listed - running), sorted(running - listed)
-            raise RefusedError(
-                f"the running cluster and the inventory differ: only in the inventory {', '.join(extra) or 'nobody'}, "
-                f"only in the cluster {', '.join(missing) or 'nobody'}",
-                reason="members-differ",
-                hint="membership is changed with `raftctl member add` and `raftctl member remove`",
-            )
-        return leader
+        state = known_state(api, configured | self._cluster.members())
+        check_members(self._cluster, state.members if state else configured)
+        if state is not None:
+            self._report.warnings += [
+                Finding(self._cluster.name, "settings", Severity.WARN, line, "change it with `raftctl config`")
+                for line in ineffective_settings(self._cluster, state)
+            ]
+        return state
 
-    def _choose(self, surveys: dict[str, HostSurvey]) -> FirstPrimary:
+    def _choose(self, surveys: Mapping[str, HostSurvey]) -> FirstPrimary:
         servers = {name: found.mysql for name, found in surveys.items() if found.mysql is not None}
         return choose_primary(self._cluster.hosts, servers)
 
@@ -162,12 +160,12 @@ class _Bootstrap:
         return host_plan.plan_host(self._cluster, host, reach(host), found, self._credentials, now=self._now)
 
     def _end_of_dry_run(
-        self, surveys: dict[str, HostSurvey], leader: MemberFacts | None, first: FirstPrimary | None
+        self, surveys: Mapping[str, HostSurvey], state: ClusterState | None, first: FirstPrimary | None
     ) -> BootstrapReport:
-        if leader is None:
+        if state is None:
             first = first or self._choose(surveys)
             self._note_first(first)
-        self._report.primary = leader.state.primary if leader else first.name if first else ""
+        self._report.primary = first.name if first else state.primary if state else ""
         return self._report
 
     # --- doing ---
@@ -200,8 +198,22 @@ class _Bootstrap:
         services = services_of(plan.host)
         services.stop(Unit.CONTROLLER, timeout=_STOP_SECONDS)
         services.start(Unit.CONTROLLER, timeout=CALL_SECONDS)
-        api = ApiClient.from_directory(self._cluster.credentials)
-        formation.wait_for_leader(api, self._cluster.members(), timeout=self._timeout)
+        self._wait_for_leader(ApiClient.from_directory(self._cluster.credentials))
+
+    def _wait_for_leader(self, api: ApiClient) -> MemberFacts:
+        try:
+            return formation.wait_for_leader(api, self._cluster.members(), timeout=self._timeout)
+        except NoQuorumError as error:
+            down = [
+                host.name
+                for host in self._cluster.hosts
+                if not services_of(host).is_active(Unit.CONTROLLER, timeout=CALL_SECONDS)
+            ]
+            if not down:
+                raise
+            raise NoQuorumError(
+                f"the controllers of {', '.join(down)} do not stay up; {error}", hint=error.hint
+            ) from None
 
     def _initialize(self, api: ApiClient, first: FirstPrimary) -> None:
         primary, secrets = self._cluster.host(first.name), self._credentials.secrets

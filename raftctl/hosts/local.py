@@ -69,9 +69,8 @@ class LocalHost:
 
     def make_dir(self, path: str, *, mode: int) -> None:
         with self._translated(f"cannot create {path}"):
-            if not Path(path).is_dir():
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                Path(path).mkdir(mode=mode)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).mkdir(mode=mode, exist_ok=True)
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:
