@@ -34,6 +34,7 @@ def find_issues(
     """
     found = [
         *_quorum_issues(rows, quorum, errors, heard),
+        *_writable_issues(rows),
         *(_cluster_issues(state, rows, heard) if state else ()),
         *(issue for row in rows for issue in _member_issues(state, row)),
     ]
@@ -56,10 +57,13 @@ def _quorum_issues(
             yield Issue(IssueCode.NO_LEADER_CONTACT, row.name, "the controller has no contact with the leader")
 
 
-def _cluster_issues(state: ClusterState, rows: tuple[MemberRow, ...], heard: frozenset[str]) -> Iterator[Issue]:
+def _writable_issues(rows: tuple[MemberRow, ...]) -> Iterator[Issue]:
     writable = [row.name for row in rows if row.mysql is not None and row.mysql.writable]
     if len(writable) > 1:
         yield Issue(IssueCode.TWO_WRITABLE, None, f"several mysqlds are writable: {', '.join(writable)}")
+
+
+def _cluster_issues(state: ClusterState, rows: tuple[MemberRow, ...], heard: frozenset[str]) -> Iterator[Issue]:
     if state.phase is Phase.UNINITIALIZED:
         yield Issue(IssueCode.NOT_INITIALIZED, None, "the cluster is not initialised: run `raftctl bootstrap`")
     elif not state.primary:
@@ -107,8 +111,8 @@ def _member_issues(state: ClusterState | None, row: MemberRow) -> Iterator[Issue
         return
     if mysql.state in _BY_STATE:
         code, text = _BY_STATE[MySQLState(mysql.state)]
-        details = [mysql.error, row.note]
-        yield Issue(code, row.name, ": ".join([text, *(detail for detail in details if detail)]))
+        why = row.note or mysql.error  # the controller's word includes what it heard from MySQL
+        yield Issue(code, row.name, f"{text}: {why}" if why else text)
     if mysql.errant:
         count = GTIDSet.parse(mysql.errant).count()
         yield Issue(

@@ -234,7 +234,7 @@ def _mysql_row(evidence: Evidence, name: str, member: Member) -> MySQLRow:
 
 def _living_row(evidence: Evidence, name: str, row: MySQLRow, seen: MySQLObservation) -> MySQLRow:
     primary = evidence.state.primary if evidence.state else ""
-    if name == primary:
+    if name == primary or (seen.writable and not primary):
         return msgspec.structs.replace(
             row,
             writable=seen.writable,
@@ -276,7 +276,9 @@ def _channel_error(seen: MySQLObservation) -> str | None:
         return f"applier: {channel.applier_error}"
     if not channel.applier_running:
         return "the applier is stopped"
-    return f"receiver: {channel.receiver_error}" if channel.receiver_error else None
+    # "Error reconnecting to source 'u@h:p'. This was attempt 1/9, with a delay of ... Message: what went wrong"
+    message = channel.receiver_error.rpartition(" Message: ")[2]
+    return f"receiver: {message}" if message else None
 
 
 # --- the whole --------------------------------------------------------------------------------------

@@ -167,6 +167,19 @@ def test_writable_mysqld_that_no_controller_answers_for_counts():
     assert {(None, "two-writable"), ("db3", "member-unreachable")} <= codes(status(answers))
 
 
+def test_mysqlds_without_any_controller():
+    answers: dict[str, Answer] = {"db1": DirectAnswer(mysql=primary_mysqld(clients=1), error=REFUSED)}
+    answers["db2"] = DirectAnswer(mysql=replica_mysqld(name="db2"), error=REFUSED)
+    answers["db3"] = REFUSED
+    found = status(answers)
+    assert (found.health, found.primary, found.quorum.reachable) == (Health.CRITICAL, None, 0)
+    assert row(found, "db1").mysql.semi_sync is True
+    assert row(found, "db1").mysql.acknowledging_replicas == 1
+    assert row(found, "db2").mysql.replicating_from == "db1"
+    answers["db3"] = DirectAnswer(mysql=primary_mysqld(name="db3"), error=REFUSED)
+    assert (None, "two-writable") in codes(status(answers))
+
+
 def test_change_of_primary_under_way():
     state = cluster_state(primary="", previous_primary="db1", phase=Phase.FAILOVER)
     found = status(healthy(state=state))
@@ -215,6 +228,14 @@ def test_receiver_that_does_not_connect():
     assert codes(found) == {("db3", "replica-not-replicating")}
     mysql = row(found, "db3").mysql
     assert (mysql.replicating_from, mysql.lag_seconds) == (None, None), "the lag of a cut-off replica is not known"
+
+
+def test_receivers_error_is_cut_to_its_message():
+    long = "Error reconnecting to source 'u@h:1'. This was attempt 1/9, with a delay of 1 seconds between attempts."
+    found = status(
+        with_replica(receiver=ReceiverState.CONNECTING, receiver_error=f"{long} Message: Account is locked.")
+    )
+    assert row(found, "db3").mysql.error == "receiver: Account is locked."
 
 
 def test_applier_with_an_error():
