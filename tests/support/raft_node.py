@@ -20,6 +20,7 @@ from raftctl.consensus.types import (
     RequestVote,
     RequestVoteReply,
     Role,
+    Snapshot,
 )
 
 
@@ -44,6 +45,7 @@ class NodeUnderTest:
         max_entries: int = 100,
         max_bytes: int = 1 << 20,
         persists: bool = True,
+        snapshot: Snapshot | None = None,
     ) -> None:
         config = Config(
             node_id="a",
@@ -54,10 +56,12 @@ class NodeUnderTest:
             max_bytes_per_append=max_bytes,
         )
         self.now = 100.0
-        self.raft = Raft(config, HardState(term, voted_for), log, random.Random(1), self.now)
+        rng = random.Random(1)
+        self.raft = Raft(config, HardState(term, voted_for), log, rng, self.now, snapshot=snapshot)
         self.persists = persists
         self.tickets: list[int] = []
         self.messages: list[AnyMessage] = []
+        self.restored: list[Snapshot] = []
         self.committed: list[Entry] = []
         self.written: list[Entry] = []
         self.hard_state = HardState(term, voted_for)
@@ -101,6 +105,8 @@ class NodeUnderTest:
 
     def _take(self, ready: Ready) -> None:
         self.messages += ready.messages
+        if ready.restore is not None:
+            self.restored.append(ready.restore)
         self.committed += ready.committed
         self.written += ready.entries
         self.reads += ready.reads

@@ -9,11 +9,13 @@
 
 Commands (nodes are named by `cluster`; time stands still unless a command moves it):
 
-    cluster a b c ... [batch=N]    nodes with empty disks, N entries in a message at most (100);
-                             messages wait on their link until delivered
+    cluster a b c ... [batch=N] [spare=d,e]    nodes with empty disks, N entries in a message at most (100);
+                             spares run, but are no members; messages wait on their link until delivered
     campaign a               move the clock to a's election deadline and tick a
     wait SECONDS [a b ...]   move the clock and tick the named nodes (all) that are due
     propose a DATA, read a NUMBER, transfer a b, lost a b (a's connection to b died)
+    change a a,b,c d         a proposes the voters a, b and c and the learner d
+    compact a                a replaces what it has applied by a snapshot
     deliver a->b [TYPE]      deliver what waits on the link (`keep` at the end leaves it there: a duplicate)
     drop a->b [TYPE]         lose it; `*` stands for every node
     send a->b TYPE field=value ...    forge a message (term=..., and the fields of the type)
@@ -30,8 +32,19 @@ import random
 from collections.abc import Callable
 
 from raftctl.consensus import types
+from raftctl.consensus.membership import Membership
 from raftctl.consensus.raft import Raft
-from raftctl.consensus.types import AnyMessage, Config, Entry, EntryKind, NotLeader, Ready, Role
+from raftctl.consensus.types import (
+    AnyMessage,
+    ChangeRefused,
+    Config,
+    Entry,
+    EntryKind,
+    NotLeader,
+    Ready,
+    Role,
+    Snapshot,
+)
 from tests.simulation.world import Disk, Write
 
 
@@ -40,8 +53,10 @@ class Cluster:
         self.now = 0.0
         self.nodes: dict[str, Raft] = {}
         self.ids: tuple[str, ...] = ()
+        self.voters: tuple[str, ...] = ()
         self.batch = 100
         self.disks: dict[str, Disk] = {}
+        self.states: dict[str, str] = {}  # the state machines: all commands in a row
         self.slow: set[str] = set()
         self.waiting: list[AnyMessage] = []
         self.lines: list[str] = []
@@ -59,8 +74,10 @@ class Cluster:
     # --- nodes ------------------------------------------------------------------------------------
 
     def do_cluster(self, *words: str) -> None:
-        self.ids = tuple(word for word in words if "=" not in word)
-        self.batch = next((int(word.removeprefix("batch=")) for word in words if "=" in word), 100)
+        settings = dict(word.split("=") for word in words if "=" in word)
+        self.batch = int(settings.get("batch", "100"))
+        self.voters = tuple(word for word in words if "=" not in word)
+        self.ids = self.voters + tuple(settings["spare"].split(",") if "spare" in settings else ())
         for node in self.ids:
             self.disks[node] = Disk()
             self._boot(node)
@@ -69,12 +86,15 @@ class Cluster:
         disk = self.disks[node]
         config = Config(
             node_id=node,
-            voters=self.ids,
+            voters=self.voters if node in self.voters else (),
             election_timeout=1.0,
             heartbeat_interval=0.1,
             max_entries_per_append=self.batch,
         )
-        self.nodes[node] = Raft(config, disk.hard_state, disk.log, random.Random(node), self.now)
+        entries = disk.log[disk.snapshot.index :] if disk.snapshot else disk.log
+        rng = random.Random(node)
+        self.nodes[node] = Raft(config, disk.hard_state, entries, rng, self.now, snapshot=disk.snapshot)
+        self.states[node] = disk.snapshot.data.decode() if disk.snapshot else ""
 
     def do_crash(self, node: str, kept: str = "0") -> None:
         disk = self.disks[node]
@@ -114,10 +134,20 @@ class Cluster:
     def do_transfer(self, node: str, to: str) -> None:
         self._ask(node, lambda raft: raft.transfer(to, self.now))
 
+    def do_change(self, node: str, voters: str, learners: str = "") -> None:
+        chosen = [name for name in learners.split(",") if name]
+        self._ask(node, lambda raft: raft.change_membership(voters.split(","), chosen, self.now))
+
+    def do_compact(self, node: str) -> None:
+        snapshot = self.nodes[node].snapshot(self.states[node].encode())
+        self.disks[node].snapshot = snapshot
+        self.nodes[node].compacted(snapshot, self.now)
+        self._drain(node)
+
     def _ask(self, node: str, question: Callable[[Raft], object]) -> None:
         try:
             question(self.nodes[node])
-        except (NotLeader, ValueError) as error:
+        except (NotLeader, ChangeRefused, ValueError) as error:
             self.lines.append(f"{node}: refused: {error}")
         self._drain(node)
 
@@ -213,7 +243,12 @@ class Cluster:
             self._print(node, ready)
             self.waiting.extend(ready.messages)
             if ready.ticket:
-                self.disks[node].queue.append(Write(ready.ticket, ready.hard_state, ready.entries))
+                history: tuple[Entry, ...] = ()
+                if ready.snapshot is not None:
+                    history = tuple(_covered(ready.snapshot))
+                self.disks[node].queue.append(
+                    Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot, history)
+                )
                 if node not in self.slow:
                     write = self.disks[node].queue.popleft()
                     self.disks[node].apply(write)
@@ -221,15 +256,23 @@ class Cluster:
 
     def _print(self, node: str, ready: Ready) -> None:
         for event in ready.events:
-            details = " ".join(f"{name}={value}" for name, value in event.detail.items() if value != "")
+            details = " ".join(
+                f"{name}={_detail(value)}" for name, value in event.detail.items() if value not in ("", ())
+            )
             self.lines.append(f"{node}: {event.kind} {details}".rstrip())
         self.lines.extend(_message(message) for message in ready.messages)
         if ready.ticket:
             state = ready.hard_state
             parts = [f"term={state.term} vote={state.voted_for or '-'}"] if state is not None else []
+            if ready.snapshot is not None:
+                parts.append(f"snapshot={_snapshot(ready.snapshot)}")
             parts += [_entry(entry) for entry in ready.entries]
             self.lines.append(f"{node}: write #{ready.ticket} {' '.join(parts)}")
+        if ready.restore is not None:
+            self.states[node] = ready.restore.data.decode()
+            self.lines.append(f"{node}: restore {_snapshot(ready.restore)}")
         if ready.committed:
+            self.states[node] += "".join(e.data.decode() for e in ready.committed if e.kind is EntryKind.COMMAND)
             self.lines.append(f"{node}: commit {' '.join(_entry(entry) for entry in ready.committed)}")
         for read in ready.reads:
             self.lines.append(f"{node}: read {read.request_id} {'failed' if read.index is None else read.index}")
@@ -237,8 +280,24 @@ class Cluster:
 
 def _entry(entry: Entry) -> str:
     """`3:x@2` is x at index 3 in term 2."""
-    text = "noop" if entry.kind is EntryKind.NOOP else entry.data.decode()
+    if entry.kind is EntryKind.CONFIG:
+        members = Membership.decode(entry.data)
+        text = f"voters={','.join(members.voters)}" + (f"/{','.join(members.learners)}" if members.learners else "")
+    else:
+        text = "noop" if entry.kind is EntryKind.NOOP else entry.data.decode()
     return f"{entry.index}:{text}@{entry.term}"
+
+
+def _snapshot(snapshot: Snapshot) -> str:
+    return f"{snapshot.index}@{snapshot.term}:{snapshot.data.decode()}"
+
+
+def _covered(snapshot: Snapshot) -> list[Entry]:
+    """What `show` prints for the part of a log that a received snapshot stands for."""
+    return [
+        Entry(index=index, term=snapshot.term, kind=EntryKind.COMMAND, data=b"*")
+        for index in range(1, snapshot.index + 1)
+    ]
 
 
 def _message(message: AnyMessage) -> str:
@@ -259,8 +318,14 @@ def _message(message: AnyMessage) -> str:
         case types.AppendEntriesReply():
             hint = f"hint={message.hint_index}@{message.hint_term}"
             return f"{head} {f'match={message.match_index}' if message.success else hint} round={message.round}"
+        case types.InstallSnapshot():
+            return f"{head} {_snapshot(message.snapshot)} round={message.round}"
         case _:
             return head
+
+
+def _detail(value: object) -> object:
+    return ",".join(value) if isinstance(value, tuple) else value
 
 
 def _value(text: str) -> object:
