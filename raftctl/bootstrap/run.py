@@ -219,7 +219,7 @@ class _Bootstrap:
         primary, secrets = self._cluster.host(first.name), self._credentials.secrets
         self._note_first(first)
 
-        for name in first.seeds:  # one after the other: each takes the donor's disk and network
+        for name in first.seeds:  # one after the other: a donor serves one CLONE at a time
             self._progress(f"copying {primary.name}'s data to {name}")
             host = self._cluster.host(name)
             password = secrets.replication_passwords[name]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -135,6 +138,59 @@ def test_an_existing_primary_is_adopted_and_copied(sandbox: Sandbox) -> None:
     assert all(has_row(sandbox, name) for name in ("db1", "db2", "db3"))
     assert query(sandbox, "db2", "SELECT @@super_read_only") == "0"
     assert run(sandbox).changed == []
+
+
+def test_an_application_writes_all_the_while_its_primary_is_adopted(sandbox: Sandbox) -> None:
+    execute(
+        sandbox,
+        "db3",
+        "SET GLOBAL read_only = OFF",
+        "CREATE DATABASE app",
+        "CREATE TABLE app.t (id INT PRIMARY KEY)",
+        "CREATE USER app IDENTIFIED BY 'app-Pw-1'",
+        "GRANT ALL ON app.* TO app",
+    )
+    member = sandbox.layout.member("db3")
+    app = Endpoint(user="app", password=Secret("app-Pw-1"), host=member.address, port=member.mysql_port)
+    with writer(app) as acknowledged:
+        wait_until(lambda: len(acknowledged) > 10, what="rows before the adoption")
+        assert run(sandbox).primary == "db3"
+        before = len(acknowledged)
+        wait_until(lambda: len(acknowledged) > before + 10, what="rows after the adoption")
+    for name in ("db1", "db2", "db3"):
+        wait_until(lambda n=name: set(acknowledged) <= rows(sandbox, n), what=f"{name} has every acknowledged row")
+
+
+@contextmanager
+def writer(app: Endpoint) -> Iterator[list[int]]:
+    """Inserts one row after the other into app.t; yields those that were acknowledged."""
+    acknowledged: list[int] = []
+    done = threading.Event()
+
+    def write() -> None:
+        numbers = itertools.count()
+        while not done.is_set():
+            try:
+                with connect(app, connect_timeout=30, timeout=30) as conn:
+                    while not done.is_set():
+                        number = next(numbers)
+                        conn.execute(f"INSERT INTO app.t VALUES ({number})")
+                        acknowledged.append(number)
+            except RaftctlError:
+                done.wait(0.01)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield acknowledged
+    finally:
+        done.set()
+        thread.join()
+
+
+def rows(sandbox: Sandbox, name: str) -> set[int]:
+    text = query(sandbox, name, "SELECT JSON_ARRAYAGG(id) FROM app.t")
+    return set(json.loads(text))
 
 
 def test_diverged_members_are_refused_untouched(sandbox: Sandbox) -> None:
