@@ -17,7 +17,7 @@ from raftctl.secret import Secret
 
 ADMIN_USER = "raftctl"
 REPLICATION_USER_PREFIX = "raftctl_repl_"
-_LIKE_OURS = REPLICATION_USER_PREFIX.replace("_", r"\_") + "%"
+REPLICATION_USERS_LIKE = REPLICATION_USER_PREFIX.replace("_", r"\_") + "%"
 USER_NAME_LENGTH_MAX = 32  # https://dev.mysql.com/doc/refman/8.4/en/user-names.html
 
 # Each with what stops working without it; tests/integration/mysql/test_accounts.py revokes them one by one.
@@ -93,7 +93,9 @@ def lock_exactly(conn: Connection, members: Collection[str], *, timeout: float) 
     """Make `members` the only ones locked out here, on a primary or on a server that is about to become one.
 
     `timeout` bounds each member's. Raises NotVerified like `lock_out`."""
-    rows = conn.query("SELECT user AS user FROM mysql.user WHERE account_locked = 'Y' AND user LIKE %s", (_LIKE_OURS,))
+    rows = conn.query(
+        "SELECT user AS user FROM mysql.user WHERE account_locked = 'Y' AND user LIKE %s", (REPLICATION_USERS_LIKE,)
+    )
     locked = {row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows}
     if not locked and not members:
         return
@@ -109,7 +111,7 @@ def locked_out(conn: Connection) -> frozenset[str]:
     rows = conn.query(
         "SELECT user AS user FROM mysql.user WHERE account_locked = 'Y' AND user LIKE %s"
         " AND user NOT IN (SELECT USER FROM performance_schema.processlist WHERE USER IS NOT NULL)",
-        (_LIKE_OURS,),
+        (REPLICATION_USERS_LIKE,),
     )
     return frozenset(row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows)
 

@@ -7,15 +7,16 @@ rung, SIGKILL, is not MySQL's: see raftctl.hosts.
 
 from __future__ import annotations
 
+from raftctl.mysql.accounts import REPLICATION_USERS_LIKE
 from raftctl.mysql.client import Connection
 from raftctl.mysql.errors import LockWaitTimeout, NotVerified
 from raftctl.mysql.sessions import kill
 
-# Sessions that are nobody's client: the server's own threads and the dump threads of replicas.
+# Neither the server's own threads nor replicas, whose sessions are ordinary until the dump begins.
 _CLIENTS = """
 SELECT ID AS id FROM performance_schema.processlist
-WHERE USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user', %s)
-  AND COMMAND NOT LIKE 'Binlog Dump%%' AND COMMAND <> 'Daemon'
+WHERE USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user', %s) AND USER NOT LIKE %s
+  AND COMMAND <> 'Daemon'
 """
 
 
@@ -35,7 +36,9 @@ def end_client_sessions(conn: Connection, *, timeout: float) -> int:
 
     Spared are our account's, replicas' and the server's own. A killed session that waits for an acknowledgement
     stays in the server although its client is gone, and counts again. `timeout` bounds each statement."""
-    sessions = [row["id"] for row in conn.query(_CLIENTS, (conn.endpoint.user,), timeout=timeout)]
+    sessions = [
+        row["id"] for row in conn.query(_CLIENTS, (conn.endpoint.user, REPLICATION_USERS_LIKE), timeout=timeout)
+    ]
     for session in sessions:
         kill(conn, session)
     return len(sessions)

@@ -58,7 +58,7 @@ def test_a_replica_is_no_client(mysqld_factory: MySQLFactory) -> None:
     db1, _ = start_members(mysqld_factory, "db1", "db2")
     with db1.admin() as conn:
         wait_until(lambda: end_client_sessions(conn, timeout=DEADLINE_S) == 0, what="no client to be left")
-        assert observe(conn).receivers == ("raftctl_repl_db2",)
+        wait_until(lambda: observe(conn).receivers == ("raftctl_repl_db2",), what="the replica to be served")
 
 
 def test_super_read_only_waits_for_a_statement_and_lets_nothing_begin(mysqld_factory: MySQLFactory) -> None:
