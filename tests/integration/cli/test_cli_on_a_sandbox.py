@@ -1,0 +1,141 @@
+"""The commands on a real cluster: three mysqlds, three controllers, on loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftctl.sandbox.cluster import Target
+from raftctl.sandbox.distribution import MySQLDistribution
+from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def cluster(distribution: MySQLDistribution) -> Iterator[Stage]:
+    parent = Path(tempfile.mkdtemp(prefix="rc-cli-"))  # a unix socket's path must stay short
+    try:
+        with stage(parent / "s", namespaces=False) as made:
+            yield made
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def raftctl(cluster: Stage, *arguments: str) -> subprocess.CompletedProcess[str]:
+    inventory = str(cluster.sandbox.inventory)
+    return subprocess.run(
+        [sys.executable, "-m", "raftctl", "-i", inventory, "--timeout", "60s", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def status(cluster: Stage, *arguments: str) -> dict[str, Any]:
+    return json.loads(raftctl(cluster, *arguments, "status", "-o", "json").stdout)
+
+
+def test_healthy_cluster(cluster: Stage):
+    cluster.wait_healthy()
+    found = status(cluster)
+    assert (found["health"], found["issues"], found["failures_tolerated"]) == ("ok", [], 1)
+    assert found["quorum"] == {"voters": 3, "required": 2, "reachable": 3, "ok": True}
+    by_state = sorted(member["mysql"]["state"] for member in found["members"])
+    assert by_state == ["primary", "replica", "replica"]
+    replicas = [member["mysql"] for member in found["members"] if member["mysql"]["state"] == "replica"]
+    assert [replica["replicating_from"] for replica in replicas] == [found["primary"]] * 2
+    assert raftctl(cluster, "check").returncode == 0
+
+
+def test_mysql_directly_says_the_same(cluster: Stage):
+    cluster.wait_healthy()
+    by_api, direct = status(cluster), status(cluster, "--via", "direct")
+    assert {member["via"] for member in direct["members"]} == {"direct"}
+    for one, other in zip(by_api["members"], direct["members"], strict=True):
+        for field in ("state", "writable", "version", "replicating_from", "semi_sync"):
+            assert one["mysql"][field] == other["mysql"][field], (one["name"], field)
+
+
+def test_switchover_there_and_back(cluster: Stage):
+    before = cluster.wait_healthy().primary
+    target = next(name for name in ("db1", "db2", "db3") if name != before)
+    plan = raftctl(cluster, "switchover", "--to", target, "--dry-run")
+    assert plan.returncode == 0
+    assert target in plan.stdout
+    assert status(cluster)["primary"] == before, "a plan changes nothing"
+    done = raftctl(cluster, "switchover", "--to", target, "--yes", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["primary"], result["before"]) == (target, before)
+    cluster.wait_healthy()
+    history = json.loads(raftctl(cluster, "history", "-o", "json", "-n", "0").stdout)
+    steps = [entry for entry in history if entry["epoch"] == result["epoch"]]
+    assert [entry["kind"] for entry in steps][:2] == ["begin-switchover", "promote"]
+    assert steps[1]["seconds"] >= 0
+    back = raftctl(cluster, "switchover", "--to", str(before), "--yes")
+    assert back.returncode == 0, back.stderr
+    cluster.wait_healthy()
+
+
+def test_refusals_name_their_reason(cluster: Stage):
+    primary = cluster.wait_healthy().primary
+    same = raftctl(cluster, "switchover", "--to", str(primary), "--yes")
+    assert (same.returncode, "already-primary" in same.stderr) == (1, True)
+    healthy = raftctl(cluster, "failover", "--yes")
+    assert (healthy.returncode, "primary-healthy" in healthy.stderr) == (1, True)
+    stranger = raftctl(cluster, "switchover", "--to", "db9", "--yes")
+    assert (stranger.returncode, "unknown-member" in stranger.stderr) == (1, True)
+
+
+def test_pause_and_resume(cluster: Stage):
+    cluster.wait_healthy()
+    assert raftctl(cluster, "pause", "--reason", "disk swap", "--yes").returncode == 0
+    wait_until(lambda: status(cluster)["paused"], what="everybody knows of the pause")
+    warning = raftctl(cluster, "check")
+    assert (warning.returncode, "disk swap" in warning.stdout) == (1, True)
+    assert raftctl(cluster, "resume", "--yes").returncode == 0
+    cluster.wait_healthy()
+
+
+def test_member_whose_controller_is_dead_is_asked_directly(cluster: Stage):
+    primary = cluster.wait_healthy().primary
+    replica = next(name for name in ("db1", "db2", "db3") if name != primary)
+    cluster.sandbox.kill(replica, Target.CONTROLLER)
+    try:
+        found = status(cluster)
+        row = next(member for member in found["members"] if member["name"] == replica)
+        assert (row["via"], row["mysql"]["writable"]) == ("direct", False)
+        assert row["mysql"]["gtid_executed"]
+        assert ("member-unreachable", replica) in [(issue["code"], issue["member"]) for issue in found["issues"]]
+        assert raftctl(cluster, "check", "controllers").returncode == 1
+    finally:
+        cluster.sandbox.start(replica, Target.CONTROLLER)
+    cluster.wait_healthy()
+
+
+def test_without_any_controller(cluster: Stage):
+    cluster.wait_healthy()
+    names = cluster.sandbox.layout.names
+    for name in names:
+        cluster.sandbox.kill(name, Target.CONTROLLER)
+    try:
+        assert raftctl(cluster, "status").returncode == 3
+        assert raftctl(cluster, "check").returncode == 2
+        assert raftctl(cluster, "switchover", "--yes").returncode == 3
+        assert raftctl(cluster, "history").returncode == 3
+        assert {member["via"] for member in status(cluster)["members"]} == {"direct"}
+    finally:
+        for name in names:
+            cluster.sandbox.start(name, Target.CONTROLLER)
+    cluster.wait_healthy()
