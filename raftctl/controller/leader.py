@@ -15,7 +15,7 @@ from raftctl.cluster.state import ClusterState
 from raftctl.consensus.types import NotLeader
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.messages import Failover, Operation, OperationResult, Propose, Switchover
-from raftctl.controller.raft_node import ProposalLost
+from raftctl.controller.raft_node import ProposalLost, RaftStatus
 from raftctl.controller.reports import ReportBook
 from raftctl.planner.leader import decide
 from raftctl.planner.refusal import Refusal
@@ -32,6 +32,8 @@ class Raft(Protocol):
     """What is needed of RaftNode."""
 
     async def read_index(self, timeout: float) -> int: ...
+
+    def status(self) -> RaftStatus: ...
 
 
 class Leader:
@@ -63,7 +65,12 @@ class Leader:
         return self._leads and self._current
 
     def view(self) -> ClusterView:
-        return self._book.view(now=self._clock(), version_since=self._log.version_since)
+        status = self._raft.status()
+        return self._book.view(
+            now=self._clock(),
+            version_since=self._log.version_since,
+            connected=(status.node_id, *status.connected),
+        )
 
     async def run(self) -> None:
         while True:

@@ -22,7 +22,7 @@ from raftctl.consensus.types import Config, Event, NotLeader, Role
 from raftctl.controller import messages
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.config import ControllerConfig, Secrets
-from raftctl.controller.events import NodeEvent
+from raftctl.controller.events import NodeEvent, NodeEventKind
 from raftctl.controller.keeper import Keeper
 from raftctl.controller.leader import Leader
 from raftctl.controller.lease import Lease
@@ -83,7 +83,7 @@ class Node:
             listen=Address(*split_address(config.raft.listen)),
             peers={name: Address(*split_address(peer.raft)) for name, peer in config.peers.items()},
             apply=self.log.apply,
-            on_event=_log_event,
+            on_event=self._raft_event,
             on_app_message=self._received,
             on_role_change=self._role_changed,
         )
@@ -137,6 +137,12 @@ class Node:
                 self.keeper.confirmed = True
                 self.keeper.poke()
             return
+
+    def _raft_event(self, event: Event | NodeEvent) -> None:
+        logger.info("raft: %s %s", event.kind, event.detail)
+        lost = event.kind == NodeEventKind.PEER_DISCONNECTED and event.detail["peer"] == self.log.state.primary
+        if lost and self.keeper is not None:
+            self.keeper.poke()  # does this replica still receive from that host?
 
     def _role_changed(self, role: Role, term: int, leader: str) -> None:
         self.elections += role is Role.CANDIDATE
@@ -325,7 +331,3 @@ def make_services(config: ControllerConfig) -> ServiceManager:
 
 def _finite(age: float | None) -> float | None:
     return age if age is not None and math.isfinite(age) else None
-
-
-def _log_event(event: Event | NodeEvent) -> None:
-    logger.info("raft: %s %s", event.kind, event.detail)

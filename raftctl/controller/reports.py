@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from raftctl.cluster.facts import MemberReport
@@ -38,10 +40,15 @@ class ReportBook:
         kept = self._kept.get(member)
         return kept.report if kept else None
 
-    def view(self, *, now: float, version_since: float) -> ClusterView:
+    def view(self, *, now: float, version_since: float, connected: Collection[str]) -> ClusterView:
         return ClusterView(
             members={
-                name: Seen(report=kept.report, age=now - kept.at, receiving_age=now - kept.receiving_at)
+                name: Seen(
+                    report=kept.report,
+                    age=now - kept.at,
+                    receiving_age=now - kept.receiving_at,
+                    connected=name in connected,
+                )
                 for name, kept in self._kept.items()
             },
             listening_seconds=now - self._listening_since,

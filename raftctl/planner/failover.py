@@ -9,9 +9,12 @@ import msgspec
 from raftctl.cluster.commands import BeginFailover, Cause, Promote, Proof
 from raftctl.cluster.facts import MemberReport, MySQLState
 from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.observation import ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.view import ClusterView
+
+HUNG_UP_SECONDS = 0.3  # a controller that restarts is back by then
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -29,11 +32,29 @@ def diagnose(state: ClusterState, view: ClusterView, member: str) -> Diagnosis |
         return None
     if report.mysql is None:
         return None
+    if _cut_off(state, view, member):
+        return Diagnosis(Cause.HOST_SILENT, f"{member}'s controller hung up and no replica receives from its mysqld")
     if report.mysql.state is MySQLState.DOWN:
         return Diagnosis(Cause.MYSQLD_DEAD, f"mysqld of {member} is down: {report.mysql.error or 'process ended'}")
     if report.mysql.state is MySQLState.UNRESPONSIVE:
         return Diagnosis(Cause.MYSQLD_UNRESPONSIVE, f"mysqld of {member} does not answer")
     return None
+
+
+def _cut_off(state: ClusterState, view: ClusterView, member: str) -> bool:
+    """Whether everybody who could hear the host has lost it: its processes ended, and nobody need wait for silence.
+
+    A wrong guess costs a failover and never a write: the choice rests on fence reports all the same."""
+    seen = view.members[member]
+    if seen.connected or seen.age < HUNG_UP_SECONDS:
+        return False
+    replicas = [r for m in state.sync_set if m != member and (r := view.up(state, m))]
+    return len(replicas) >= max(_needed_reporters(state), 1) and not any(_has_source(r) for r in replicas)
+
+
+def _has_source(report: MemberReport) -> bool:
+    observation = report.mysql.observation if report.mysql else None
+    return bool(observation and observation.channel and observation.channel.receiver is ReceiverState.ON)
 
 
 def consider_failover(state: ClusterState, view: ClusterView) -> BeginFailover | Refusal | None:

@@ -12,11 +12,13 @@ UP_STATES = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA, MySQLState.JOININ
 
 class Seen(msgspec.Struct, frozen=True):
     """The last report of a member. Ages are seconds on the leader's monotonic clock: `age` of the report,
-    `receiving_age` of the last report that showed its receiver connected to the primary of the time."""
+    `receiving_age` of the last report that showed its receiver connected to the primary of the time. `connected`: the
+    connection to its controller stands (also to one that is frozen, until TCP gives up)."""
 
     report: MemberReport
     age: float
     receiving_age: float = float("inf")
+    connected: bool = True
 
 
 class ClusterView(msgspec.Struct, frozen=True):
