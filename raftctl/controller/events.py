@@ -13,6 +13,7 @@ class NodeEventKind(enum.StrEnum):
 
     TORN_TAIL_CUT = "torn-tail-cut"  # the log ended in a write that had not been synced; nothing depended on it
     LOG_COMPACTED = "log-compacted"
+    SNAPSHOT_TOO_LARGE = "snapshot-too-large"  # so the log is not compacted
     PEER_CONNECTED = "peer-connected"
     PEER_DISCONNECTED = "peer-disconnected"
     CONNECTION_REFUSED = "connection-refused"  # by this node, for a reason of `wire.Refusal`

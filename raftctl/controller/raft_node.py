@@ -34,6 +34,7 @@ from raftctl.controller.wire import AppMessage, ClusterKey, PeerMessage, ReadInd
 from raftctl.errors import RaftctlError
 
 MAX_COMMAND_BYTES: Final = 1 << 20
+MAX_SNAPSHOT_BYTES: Final = 8 << 20
 COMPACT_AFTER_BYTES: Final = 4 << 20
 
 
@@ -74,10 +75,10 @@ class RaftNode:
 
     `apply` is given every committed COMMAND entry exactly once per process, in order, from the first of the
     log on; what it returns is what `propose` returns. It runs on the loop and must be deterministic: an
-    exception from it ends the process. With `take_snapshot` (the state as bytes, at most a few megabytes) and
-    `load_snapshot` (replace the state) the log is compacted whenever it has grown by `compact_after_bytes`;
-    `apply` then begins after the newest snapshot. `on_role_change(role, term, leader)` comes after any of the
-    three changed. `on_fatal` must not return.
+    exception from it ends the process. With `take_snapshot` (the state as bytes, up to MAX_SNAPSHOT_BYTES)
+    and `load_snapshot` (replace the state) the log is compacted whenever it has grown by
+    `compact_after_bytes`; `apply` then begins after the newest snapshot. `on_role_change(role, term, leader)`
+    comes after any of the three changed. `on_fatal` must not return.
     """
 
     def __init__(
@@ -273,6 +274,8 @@ class RaftNode:
         return self._raft.quorum_contact(self._clock())
 
     def status(self) -> RaftStatus:
+        """What this node knows now; never a leadership that the time has ended already."""
+        self._let_a_stale_leader_step_down()
         raft = self._raft
         age = None
         if raft.role is Role.LEADER:
@@ -440,8 +443,15 @@ class RaftNode:
         grown = self._writer.log_bytes - self._compacted_bytes
         if self._take_snapshot is None or self._compacting or grown < self._compact_after_bytes:
             return
+        data = self._take_snapshot()
+        if len(data) > MAX_SNAPSHOT_BYTES:
+            # It could not be sent to a member that needs it. The log grows on: slower restarts, nothing
+            # worse.
+            self._compacted_bytes = self._writer.log_bytes
+            self._on_event(NodeEvent(NodeEventKind.SNAPSHOT_TOO_LARGE, {"bytes": len(data)}))
+            return
         self._compacting = True
-        self._writer.compact(self._raft.snapshot(self._take_snapshot()))
+        self._writer.compact(self._raft.snapshot(data))
 
     def _compacted(self, snapshot: Snapshot) -> None:
         self._compacting = False

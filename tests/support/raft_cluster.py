@@ -41,6 +41,7 @@ class RaftMember:
             "key": "0123456789abcdef",
             "election_timeout": 0.3,
             "heartbeat_interval": 0.05,
+            "compact_after_bytes": 1 << 30,
             "directory": str(directory / "raft"),
             "socket": str(self.socket),
         }

@@ -40,12 +40,18 @@ class Process:
             listen=peers[settings["node"]],
             peers=peers,
             apply=self.apply,
+            take_snapshot=lambda: json.dumps(self.applied).encode(),
+            load_snapshot=self.load_snapshot,
+            compact_after_bytes=settings["compact_after_bytes"],
             on_event=self.log,
         )
 
     def apply(self, entry: Entry) -> int:
         self.applied.append(entry.data.decode())
         return len(self.applied)
+
+    def load_snapshot(self, data: bytes) -> None:
+        self.applied = json.loads(data)
 
     def log(self, event: Event | NodeEvent) -> None:
         print(event.kind, event.detail, flush=True)

@@ -25,3 +25,7 @@ def raft_cluster(tmp_path: Path) -> Iterator[ClusterFactory]:
     yield start
     for cluster in clusters:
         cluster.kill()
+    for cluster in clusters:
+        for member in cluster.members.values():
+            assert "raftctl: fatal" not in member.log_text()
+            assert "Traceback" not in member.log_text()

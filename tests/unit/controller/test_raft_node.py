@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import pytest
 
-from raftctl.consensus.types import Config, Entry, EntryKind, HardState, NotLeader, Role
+from raftctl.consensus.types import ChangeRefused, Config, Entry, EntryKind, EventKind, HardState, NotLeader, Role
 from raftctl.controller.events import NodeEventKind
 from raftctl.controller.raft_node import MAX_COMMAND_BYTES, NodeStopped, ProposalLost, RaftNode
 from raftctl.controller.transport import Address
@@ -20,6 +22,10 @@ from raftctl.controller.wal_writer import EXIT_BROKEN
 from raftctl.controller.wire import ClusterKey
 from raftctl.sandbox.network import free_ports
 from tests.support.raft_cluster import ROOT
+
+
+def fail(error: BaseException) -> NoReturn:
+    raise AssertionError("a node would have ended its process") from error
 
 
 class Member:
@@ -45,6 +51,9 @@ class Member:
             "incarnation": 1,
             "key": ClusterKey(b"0123456789abcdef"),
             "apply": self.apply,
+            "take_snapshot": self.take_snapshot,
+            "load_snapshot": self.load_snapshot,
+            "on_fatal": fail,
         }
         self.node = RaftNode(
             directory=directory / node_id,
@@ -59,6 +68,15 @@ class Member:
     def apply(self, entry: Entry) -> int:
         self.applied.append(entry.data)
         return len(self.applied)
+
+    def take_snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self.applied)
+
+    def load_snapshot(self, data: bytes) -> None:
+        self.applied = msgspec.msgpack.decode(data, type=list[bytes])
+
+    def saw(self, kind: enum.StrEnum) -> bool:
+        return any(event.kind is kind for event in self.events)
 
 
 Start = Callable[..., Awaitable[list[Member]]]
@@ -232,7 +250,7 @@ async def test_app_messages_reach_the_peer_and_its_errors_do_not_reach_raft(star
     errors: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
     a, b = await start("n1", "n2", voters=("n1", "n2", "n3"))
-    [c] = await start("n3", on_fatal=pytest.fail)
+    [c] = await start("n3")
     c.node._on_app_message = broken
     await until(lambda: a.node.status().connected == ("n2", "n3"))
     assert a.node.send_app("n2", b"report")
@@ -276,12 +294,74 @@ async def test_a_command_has_a_largest_size(start: Start) -> None:
 
 
 async def test_a_member_that_was_away_catches_up_with_more_than_a_frame_holds(start: Start) -> None:
+    """Some of it comes as a snapshot; when the state has become too large for one, the rest comes from the
+    log."""
     members = await start("n1", "n2", voters=("n1", "n2", "n3"))
     for n in range(20):
         await propose(members, bytes([n]) * MAX_COMMAND_BYTES)
     [late] = await start("n3")
     await late.node.read_index(30)
     assert late.applied == [bytes([n]) * MAX_COMMAND_BYTES for n in range(20)]
+    assert members[0].saw(NodeEventKind.SNAPSHOT_TOO_LARGE)
+
+
+COMPACT_OFTEN = {"compact_after_bytes": 10_000}
+
+
+async def test_a_log_that_has_grown_is_compacted_and_a_restart_begins_at_the_snapshot(
+    start: Start, tmp_path: Path
+) -> None:
+    members = await start("n1", "n2", "n3", **COMPACT_OFTEN)
+    sent = [str(n).encode() * 50 for n in range(300)]
+    for data in sent:
+        await propose(members, data)
+    await until(lambda: all(m.saw(NodeEventKind.LOG_COMPACTED) for m in members))
+    sizes = [(tmp_path / name / FILE_NAME).stat().st_size for name in ("n1", "n2", "n3")]
+    for member in members:
+        await member.node.stop()
+    again = await start("n1", "n2", "n3", **COMPACT_OFTEN)
+    restored = [len(m.applied) for m in again]
+    assert all(count > 0 for count in restored), f"state from the snapshot before anything commits: {sizes}"
+    for member in again:
+        await member.node.read_index(30)
+        assert member.applied == sent
+
+
+async def test_a_member_behind_the_compacted_log_gets_a_snapshot(start: Start) -> None:
+    members = await start("n1", "n2", voters=("n1", "n2", "n3"), **COMPACT_OFTEN)
+    sent = [str(n).encode() * 50 for n in range(300)]
+    for data in sent:
+        await propose(members, data)
+    await until(lambda: all(m.saw(NodeEventKind.LOG_COMPACTED) for m in members))
+    [late] = await start("n3", **COMPACT_OFTEN)
+    await late.node.read_index(30)
+    assert late.applied == sent
+    assert late.saw(EventKind.SNAPSHOT_RECEIVED)
+    assert await propose([*members, late], b"after") == 301
+
+
+async def test_a_member_joins_as_a_learner_and_another_leaves(start: Start) -> None:
+    members = await start("n1", "n2", "n3")
+    await propose(members, b"before")
+    new = (await start("n4", config=Config(node_id="n4", voters=(), election_timeout=0.5, heartbeat_interval=0.05)))[0]
+    for member in members:
+        member.node.set_peers(new.peers)
+    leader = await leader_of(members)
+    leaving = next(m for m in members if m is not leader)
+    await leader.node.change_membership(("n1", "n2", "n3"), ("n4",), 30)
+    await new.node.read_index(30)
+    assert new.applied == [b"before"]
+    with pytest.raises(ChangeRefused):
+        await leader.node.change_membership(("n4",), (), 30)
+    await leader.node.change_membership(("n1", "n2", "n3", "n4"), (), 30)
+    gone = leaving.node.status().node_id
+    stay = tuple(sorted({"n1", "n2", "n3", "n4"} - {gone}))
+    await leader.node.change_membership(stay, (), 30)
+    await leaving.node.stop()
+    remaining = [m for m in (*members, new) if m is not leaving]
+    assert await propose(remaining, b"after") == 2
+    await new.node.read_index(30)
+    assert new.node.status().voters == stay
 
 
 def test_a_state_machine_that_fails_ends_the_process(tmp_path: Path) -> None:
@@ -291,10 +371,11 @@ def test_a_state_machine_that_fails_ends_the_process(tmp_path: Path) -> None:
     wal.close()
     code = (
         "import asyncio, pathlib, sys\n"
+        "from raftctl.controller.wal_writer import end_process\n"
         "from tests.unit.controller.test_raft_node import Address, Member\n"
         "async def main():\n"
         "    member = Member('n1', {'n1': Address('127.0.0.1', 0)}, pathlib.Path(sys.argv[1]),\n"
-        "                    apply=lambda entry: 1 // 0)\n"
+        "                    apply=lambda entry: 1 // 0, on_fatal=end_process)\n"
         "    await member.node.start()\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())"
