@@ -6,14 +6,13 @@ They know nothing of the core's insides: they see what reaches disks, the networ
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from raftctl.consensus.membership import Membership, majority
+from raftctl.consensus.membership import majority
 from raftctl.consensus.types import (
     AnyMessage,
     AppendEntriesReply,
     Entry,
-    EntryKind,
     HardState,
     RequestVote,
     RequestVoteReply,
@@ -83,11 +82,13 @@ class Checks:
         self,
         node: str,
         term: int,
-        log: Sequence[Entry],
         entries: Sequence[Entry],
         disks: dict[str, Sequence[Entry]],
+        configurations: Callable[[], Collection[tuple[str, ...]]],
     ) -> None:
-        """State machine safety, and that what is applied, by a node with `log` in `term`, is durable on a majority."""
+        """State machine safety, and that what is applied, by a node in `term`, is durable on a majority.
+
+        A majority of the voters in one of `configurations`: what is in force somewhere, or was just before."""
         for entry in entries:
             if entry.index <= len(self.committed):
                 known = self.committed[entry.index - 1]
@@ -98,22 +99,12 @@ class Checks:
                 name for name, disk in disks.items() if len(disk) >= entry.index and disk[entry.index - 1] == entry
             }
             require(
-                any(len(holders & set(voters)) >= majority(len(voters)) for voters in self._configurations(log)),
+                any(len(holders & set(voters)) >= majority(len(voters)) for voters in configurations()),
                 f"commit without a majority: {entry} is on the disks of {sorted(holders)}",
             )
             self.committed.append(entry)
             self.states.append(digest(self.states[-1], entry))
             self.commit_terms.append(term)
-
-    def _configurations(self, log: Sequence[Entry]) -> list[tuple[str, ...]]:
-        """The voters of the two newest configurations in `log`: the commit was counted in one of them."""
-        found: list[tuple[str, ...]] = []
-        for entry in reversed(log):
-            if entry.kind is EntryKind.CONFIG:
-                found.append(Membership.decode(entry.data).voters)
-                if len(found) == 2:
-                    return found
-        return [*found, self.voters]
 
     def restored(self, node: str, index: int, state: int) -> None:
         """A snapshot holds what applying the log would have made."""

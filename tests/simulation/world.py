@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from raftctl.consensus.membership import Membership
 from raftctl.consensus.raft import Raft
 from raftctl.consensus.types import (
     AnyMessage,
     ChangeRefused,
     Config,
     Entry,
+    EntryKind,
     HardState,
     NotLeader,
     Ready,
@@ -367,13 +369,19 @@ class World:
     def _apply(self, node: Node, entries: tuple[Entry, ...]) -> None:
         assert node.raft is not None
         disks = {name: other.disk.log for name, other in self.nodes.items()}
-        self.checks.applied(node.id, node.raft.term, node.log, entries, disks)
+        self.checks.applied(node.id, node.raft.term, entries, disks, lambda: self._configurations(node))
         for entry in entries:
             node.state = digest(node.state, entry)
             pending = node.writes.pop(entry.index, None)
             if pending is not None and pending.term == entry.term:
                 self.checks.write_acknowledged(entry, pending.floor)
                 self.acknowledged += 1
+
+    def _configurations(self, node: Node) -> set[tuple[str, ...]]:
+        """The voters in force somewhere, and those of the two newest configurations in the node's log."""
+        in_force = {other.raft.voters for other in self.nodes.values() if other.raft is not None and other.raft.voters}
+        in_log = [Membership.decode(e.data).voters for e in node.log if e.kind is EntryKind.CONFIG]
+        return in_force.union([self.checks.voters, *in_log][-2:])
 
     def _serve_reads(self, node: Node) -> None:
         assert node.raft is not None
