@@ -24,11 +24,13 @@ from raftctl.bootstrap.seed import seed
 from raftctl.bootstrap.survey import CALL_SECONDS, HostSurvey, admin_endpoint, admin_secret, own_endpoint, survey
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.state import ClusterState, Phase
+from raftctl.controller.config import Secrets
 from raftctl.errors import NoQuorumError, RefusedError
 from raftctl.hosts.reach import reach, services_of
 from raftctl.hosts.services import Unit
 from raftctl.inventory.model import ClusterInventory, InventoryHost
 from raftctl.mysql.client import connect
+from raftctl.secret import Secret
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,6 +80,26 @@ def bootstrap(
         return _Bootstrap(cluster, progress, dry_run=False, by=by, timeout=timeout).run()
 
 
+def examine(cluster: ClusterInventory) -> list[Finding]:
+    """The judgement that bootstrap begins with, on a new cluster or a running one. Changes nothing.
+
+    Raises UsageError when the operator's own files are at fault."""
+    with_mysql = [host.name for host in cluster.hosts if host.has_mysql]
+    credentials, _ = own_files.prepare(cluster.credentials, cluster.name, with_mysql, now=dt.datetime.now(dt.UTC))
+    return _survey_all(cluster, credentials.secrets, admin_secret(cluster.admin))[1]
+
+
+def _survey_all(
+    cluster: ClusterInventory, secrets: Secrets, admin_password: Secret
+) -> tuple[dict[str, HostSurvey], list[Finding]]:
+    def look(host: InventoryHost) -> HostSurvey:
+        admin = admin_endpoint(host, cluster.admin, admin_password)
+        return survey(host, own=own_endpoint(host, secrets), admin=admin)
+
+    surveys = {found.name: found for found in _on_all(look, cluster.hosts)}
+    return surveys, judge(cluster, surveys, secrets)
+
+
 class _Bootstrap:
     def __init__(
         self, cluster: ClusterInventory, progress: Callable[[str], None], *, dry_run: bool, by: str, timeout: float
@@ -124,14 +146,7 @@ class _Bootstrap:
 
     def _look(self) -> dict[str, HostSurvey]:
         self._progress("checking the hosts")
-        secrets = self._credentials.secrets
-
-        def look(host: InventoryHost) -> HostSurvey:
-            admin = admin_endpoint(host, self._cluster.admin, self._admin_password)
-            return survey(host, own=own_endpoint(host, secrets), admin=admin)
-
-        surveys = {found.name: found for found in _on_all(look, self._cluster.hosts)}
-        findings = judge(self._cluster, surveys, secrets)
+        surveys, findings = _survey_all(self._cluster, self._credentials.secrets, self._admin_password)
         if failures(findings):
             raise PreflightError(findings)
         self._report.warnings = [finding for finding in findings if finding.severity is Severity.WARN]

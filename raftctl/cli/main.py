@@ -23,6 +23,7 @@ from raftctl.cli.bootstrap import bootstrap
 from raftctl.cli.change_primary import failover, switchover
 from raftctl.cli.check import check
 from raftctl.cli.demo import demo
+from raftctl.cli.doctor import doctor
 from raftctl.cli.history import history
 from raftctl.cli.options import root_options
 from raftctl.cli.pause import pause, resume
@@ -63,6 +64,7 @@ app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("check")(check)
 app.command("history")(history)
+app.command("doctor")(doctor)
 app.add_typer(controller.app, name="controller")
 sandbox.app.command("demo")(demo)
 app.add_typer(sandbox.app, name="sandbox")
