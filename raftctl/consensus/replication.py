@@ -16,18 +16,25 @@ from raftctl.consensus.types import (
     EntryKind,
     EventKind,
     InstallSnapshot,
+    TimeoutNow,
 )
 
 # --- becoming and ceasing to be the leader --------------------------------------------------------
 
 
 def take_leadership(state: State) -> None:
-    """Begin a reign: forget what earlier leaders knew of the followers, append a no-op (thesis 6.4)."""
+    """Begin a reign: forget what earlier leaders knew of the followers, append a no-op (thesis 6.4).
+
+    In a log without a configuration the first one takes the no-op's place: from then on the log says who votes, and
+    nodes that are started with other settings cannot disagree about it."""
     first = state.log.last_index + 1
     progress = {node: Progress(next_index=first) for node in state.membership.nodes if node != state.id}
     state.become_leader(Leadership(now=state.now, progress=progress, first_index=first))
     state.outbox.report(EventKind.BECAME_LEADER, term=state.term, last_index=first)
-    append(state, EntryKind.NOOP, b"")
+    if state.log.configurations.current_index > 0:
+        append(state, EntryKind.NOOP, b"")
+    else:
+        append(state, EntryKind.CONFIG, state.membership.encode())
 
 
 def append(state: State, kind: EntryKind, data: bytes) -> int:
@@ -183,9 +190,17 @@ def advance_commit(state: State) -> None:
     if state.log.term_at(index) == state.term and state.log.commit_to(index):
         reads.release(state)
         if not state.is_voter and state.log.commit_index >= state.log.configurations.current_index:
-            # Its own removal is committed: until then it had to go on (thesis 4.2.2).
-            flush(state)
-            state.become_follower(term=state.term, leader="", reason="removed")
+            _leave(state)
+
+
+def _leave(state: State) -> None:
+    """This leader's own removal is committed, until which it had to go on (thesis 4.2.2): the most advanced voter takes
+    over without waiting for a timeout."""
+    progress = _leadership(state).progress
+    flush(state)
+    heir = max(state.membership.voters, key=lambda voter: progress[voter].match_index)
+    state.outbox.send(TimeoutNow(sender=state.id, to=heir, term=state.term))
+    state.become_follower(term=state.term, leader="", reason="removed")
 
 
 def connection_lost(state: State, peer: str) -> None:

@@ -55,7 +55,7 @@ class Role(enum.StrEnum):
 
 
 class EntryKind(enum.IntEnum):
-    NOOP = 0  # appended by every new leader (thesis 6.4): its commit makes older entries committed
+    NOOP = 0  # appended by a new leader (thesis 6.4): its commit makes older entries committed
     COMMAND = 1  # data is a command of the cluster state machine
     CONFIG = 2  # data is an encoded Membership, in force from the moment it is appended (thesis 4.1)
 
@@ -235,8 +235,8 @@ class Ready(msgspec.Struct, frozen=True):
 
 class Config(msgspec.Struct, frozen=True):
     """Static settings of one node. Times are seconds; the election timeout is drawn from [1, 2) times
-    `election_timeout` (paper section 5.2). `voters` counts until the log or a snapshot holds a configuration; a node
-    that is to join has none and learns them from the leader."""
+    `election_timeout` (paper section 5.2). `voters` counts until the log holds a configuration, which
+    the first leader writes; a node that is to join has none and learns them from the leader."""
 
     node_id: str
     voters: tuple[str, ...]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = "0:300"
+SEEDS = "0:200"
 DEADLINE = 180.0
 
 
@@ -97,7 +97,7 @@ MUTANTS = [
     Mutant(
         "credit truncated entries to a write in flight",
         "log.py",
-        "self._in_flight = deque((ticket, min(last, kept)) for ticket, last in self._in_flight)",
+        "self._in_flight = deque((ticket, min(claim, last)) for ticket, claim in self._in_flight)",
         "pass",
     ),
     Mutant(
@@ -189,6 +189,62 @@ MUTANTS = [
         "transfer.py",
         'leadership.transfer_target = ""',
         "pass",
+    ),
+    Mutant(
+        "change the membership before a commit of the own term",
+        "membership_change.py",
+        "if state.log.commit_index < leadership.first_index:",
+        "if False:",
+    ),
+    Mutant(
+        "several membership changes at a time",
+        "membership_change.py",
+        "if state.log.commit_index < state.log.configurations.current_index:",
+        "if False:",
+    ),
+    Mutant(
+        "several voters in one change",
+        "membership_change.py",
+        "if len(different) > 1:",
+        "if len(different) > 9:",
+    ),
+    Mutant(
+        "count learners",
+        "membership.py",
+        "values = sorted((value_of(voter) for voter in self.voters), reverse=True)\n"
+        "        return values[majority(len(values)) - 1]",
+        "values = sorted((value_of(node) for node in self.nodes), reverse=True)\n"
+        "        return values[majority(len(self.voters)) - 1]",
+    ),
+    Mutant(
+        "keep a configuration whose entry is truncated",
+        "log.py",
+        "self.configurations.truncated(first)",
+        "pass",
+    ),
+    Mutant(
+        "acknowledge a snapshot before the disk has it",
+        "follower.py",
+        "state.send_when_durable(_reply(state, message, success=True, match_index=snapshot.index))",
+        "state.outbox.send(_reply(state, message, success=True, match_index=snapshot.index))",
+    ),
+    Mutant(
+        "load a snapshot before the disk has it",
+        "log.py",
+        "if self.applied_index >= self.start_index or self.durable_index < self.start_index:",
+        "if self.applied_index >= self.start_index:",
+    ),
+    Mutant(
+        "credit a replaced log to a write in flight",
+        "log.py",
+        "        self._keep_claims(self.commit_index)\n        self._entries = []",
+        "        self._entries = []",
+    ),
+    Mutant(
+        "a removed leader stays",
+        "replication.py",
+        "if not state.is_voter and state.log.commit_index >=",
+        "if False and state.log.commit_index >=",
     ),
 ]
 

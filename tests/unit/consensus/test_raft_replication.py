@@ -108,7 +108,16 @@ def test_an_old_leader_is_told_the_current_term() -> None:  # figure 2, point 1
 def test_a_new_leader_announces_itself_and_appends_a_noop() -> None:  # 5.2, thesis 6.4
     node = NodeUnderTest(term=1, log=log_of(1))
     node.become_leader()
-    assert [(entry.index, entry.term, entry.kind) for entry in node.written] == [(2, 2, EntryKind.NOOP)]
+    assert [(entry.index, entry.term) for entry in node.written] == [(2, 2)]
+    node.step(acknowledge(term=2, match=2), append(term=3, sender="b", after=(2, 2)))
+    node.become_leader()
+    assert [entry.kind for entry in node.written] == [EntryKind.CONFIG, EntryKind.NOOP]
+
+
+def test_the_first_leader_writes_down_who_votes_and_later_settings_do_not_count() -> None:
+    node = leader()
+    restarted = NodeUnderTest(voters=("a", "x", "y"), term=1, log=tuple(node.written))
+    assert restarted.raft.voters == ("a", "b", "c")
 
 
 def test_heartbeats_are_sent_every_interval() -> None:
