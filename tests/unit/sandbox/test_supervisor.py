@@ -168,6 +168,13 @@ def test_the_units_outlive_a_supervisor_that_dies_alone(make_host: HostMaker) ->
     assert pid_of(host.services, Unit.MYSQLD) != pid
 
 
+def test_a_supervisor_asked_to_end_takes_its_units_with_it(make_host: HostMaker) -> None:
+    host = make_host(mysqld={"argv": FOREVER}, controller={"argv": FOREVER})
+    pid_of(host.services, Unit.CONTROLLER)
+    os.kill(host.pids()[0], signal.SIGTERM)
+    wait_until(lambda: host.pids() == [], what="everything has ended")
+
+
 def test_a_second_supervisor_of_the_same_host_ends_at_once(make_host: HostMaker) -> None:
     host = make_host(mysqld={"argv": FOREVER})
     command = Path(f"/proc/{host.pids()[0]}/cmdline").read_bytes().decode().split("\0")[:-1]
