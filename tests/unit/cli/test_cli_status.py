@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -205,3 +207,21 @@ def test_watch_goes_on_until_interrupted(orders):
     assert [document["health"] for document in documents] == ["ok"] * 3
     assert "Traceback" not in errors
     assert process.returncode == 130
+
+
+def test_colours_on_a_terminal_only(orders, raftctl):
+    serve(orders, healthy())
+    assert "\x1b[" not in raftctl("status").stdout
+    ours, theirs = pty.openpty()
+    try:
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {
+            "TERM": "xterm-256color"
+        }
+        command = [sys.executable, "-m", "raftctl", "-i", str(orders.inventory), "--timeout", "30s", "status"]
+        done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, env=environment, timeout=60)
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b[1;32mok\x1b[0m" in shown
