@@ -26,13 +26,17 @@ from raftctl.consensus.types import (
 
 
 def tick(state: State) -> None:
-    if state.now >= state.election_deadline:
+    if state.now < state.election_deadline:
+        return
+    if state.now >= state.disk_deadline or not state.may_campaign:
+        state.restart_election_timer()
+    else:
         start_pre_vote(state, reason="election-timeout" if state.role is Role.FOLLOWER else "again")
 
 
 def start_pre_vote(state: State, *, reason: str) -> None:
     """Ask every voter whether it would vote for this node in the next term."""
-    assert state.is_voter
+    assert state.may_campaign
     state.become_pre_candidate()
     state.campaigns += 1
     state.restart_election_timer()
@@ -94,7 +98,7 @@ def handle_request_vote_reply(state: State, message: RequestVoteReply) -> None:
 
 def handle_timeout_now(state: State, message: TimeoutNow) -> None:
     """The leader hands over: no pre-vote, the leader itself asks for this election (thesis 3.10)."""
-    if message.sender != state.leader or not state.is_voter:
+    if message.sender != state.leader or not state.may_campaign:
         state.outbox.report(EventKind.MESSAGE_IGNORED, type="TimeoutNow", sender=message.sender, reason="not-my-leader")
         return
     start_election(state, transfer=True)

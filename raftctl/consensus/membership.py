@@ -76,6 +76,13 @@ class Configurations:
         """The configuration in force after entry `index`, which is not before the log's beginning."""
         return next(membership for position, membership in reversed(self._history) if position <= index)
 
+    def may_vote(self, node: str, *, commit_index: int) -> bool:
+        """Whether `node` votes in the configuration in force, or in one that may still turn out to be it: the last one
+        committed and every later one."""
+        return node in self.at(commit_index).voters or any(
+            node in membership.voters for index, membership in self._history if index > commit_index
+        )
+
     def appended(self, index: int, membership: Membership) -> None:
         assert index > self.current_index
         self._history.append((index, membership))

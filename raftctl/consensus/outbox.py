@@ -6,6 +6,7 @@ that ticket was reported. Everything else leaves at once.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -22,6 +23,7 @@ class Outbox:
         self.hard_state_changed = False  # not yet staged under a ticket
         self._hard_state_ticket = 0  # the ticket that wrote the newest hard state
         self._gated: deque[tuple[int, AnyMessage]] = deque()
+        self._writing: deque[tuple[int, float]] = deque()  # tickets that were not reported, and when they were issued
 
     def send(self, message: AnyMessage) -> None:
         """Send now: `message` promises nothing that is not on disk."""
@@ -51,9 +53,15 @@ class Outbox:
             (ticket, message) for ticket, message in self._gated if not isinstance(message, AppendEntriesReply)
         )
 
-    def open_ticket(self) -> int:
+    @property
+    def writing_since(self) -> float:
+        """When the oldest write that is not durable yet was asked for; math.inf when there is none."""
+        return self._writing[0][1] if self._writing else math.inf
+
+    def open_ticket(self, now: float) -> int:
         """Number the write that the next Ready asks for."""
         self.issued_ticket += 1
+        self._writing.append((self.issued_ticket, now))
         if self.hard_state_changed:
             self._hard_state_ticket = self.issued_ticket
             self.hard_state_changed = False
@@ -63,6 +71,8 @@ class Outbox:
         """`ticket` and all before it are durable. Returns the messages that may leave now."""
         assert self.persisted_ticket <= ticket <= self.issued_ticket, f"ticket {ticket} was not issued"
         self.persisted_ticket = ticket
+        while self._writing and self._writing[0][0] <= ticket:
+            self._writing.popleft()
         released = []
         while self._gated and self._gated[0][0] <= ticket:
             released.append(self._gated.popleft()[1])

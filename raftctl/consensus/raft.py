@@ -115,6 +115,7 @@ class Raft:
         return min(
             state.leadership.heartbeat_deadline,
             state.leadership.transfer_deadline,
+            state.disk_deadline,
             replication.check_quorum_deadline(state),
         )
 
@@ -204,7 +205,7 @@ class Raft:
         state.advance(now)
         if state.leadership is not None:
             replication.connection_lost(state, peer)
-        elif peer == state.leader and state.is_voter:
+        elif peer == state.leader and state.may_campaign:
             state.leader_lost = True
             election.start_pre_vote(state, reason="leader-connection-lost")
         state.check_invariants()
@@ -238,7 +239,7 @@ class Raft:
         if outbox.hard_state_changed or state.log.has_unstaged:
             if outbox.hard_state_changed:
                 hard_state = HardState(term=state.term, voted_for=state.voted_for)
-            ticket = outbox.open_ticket()
+            ticket = outbox.open_ticket(state.now)
             snapshot, entries = state.log.stage(ticket)
         ready = Ready(
             ticket=ticket,
@@ -294,7 +295,7 @@ class Raft:
                 state.send_when_durable(
                     RequestVoteReply(sender=state.id, to=message.sender, term=state.term, granted=False)
                 )
-            case AppendEntries():
+            case AppendEntries() | InstallSnapshot():
                 state.send_when_durable(
                     AppendEntriesReply(
                         sender=state.id,

@@ -78,6 +78,9 @@ def tick(state: State) -> None:
     if state.now >= check_quorum_deadline(state):
         state.become_follower(term=state.term, leader="", reason="no-contact-with-a-majority")
         return
+    if state.now >= state.disk_deadline:
+        state.become_follower(term=state.term, leader="", reason="own-disk-hangs")
+        return
     if state.now >= leadership.heartbeat_deadline:
         leadership.round_wanted = True
     if state.now >= leadership.transfer_deadline:

@@ -78,10 +78,18 @@ class State:
 
     def restart_election_timer(self) -> None:
         """Randomised, so that rivals rarely wake together (paper section 5.2)."""
-        if self.is_voter:
+        if self.may_campaign:
             self.election_deadline = self.now + self.config.election_timeout * self.rng.uniform(1.0, 2.0)
         else:
             self.election_deadline = math.inf
+
+    @property
+    def disk_deadline(self) -> float:
+        """When the oldest write will have taken an election timeout.
+
+        A node whose disk hangs can neither vote for itself nor apply what is committed: it does not lead, and does not
+        try to."""
+        return self.outbox.writing_since + self.config.election_timeout
 
     @property
     def hears_leader(self) -> bool:
@@ -110,6 +118,13 @@ class State:
     @property
     def is_voter(self) -> bool:
         return self.id in self.membership.voters
+
+    @property
+    def may_campaign(self) -> bool:
+        """A leader may die after it appended its own removal and before that is committed.
+
+        If nobody else has its log, only it can lead again and finish (thesis 4.2.2)."""
+        return self.log.configurations.may_vote(self.id, commit_index=self.log.commit_index)
 
     @property
     def other_voters(self) -> list[str]:
@@ -145,7 +160,7 @@ class State:
     def become_candidate(self) -> None:
         """Enter the next term with the own vote, which counts once it is durable."""
         assert self.role is not Role.LEADER
-        assert self.is_voter
+        assert self.may_campaign
         self._enter_term(self.term + 1, voted_for=self.id)
         self.role = Role.CANDIDATE
         self.leader = ""

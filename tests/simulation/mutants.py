@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = "0:200"
+SEEDS = os.environ.get("RAFT_SEEDS", "0:200")
 DEADLINE = 180.0
 
 

@@ -152,10 +152,10 @@ def test_messages_wait_for_the_ticket_that_holds_what_they_depend_on() -> None:
     first, second, third = (RequestVoteReply(sender="a", to="b", term=term, granted=True) for term in (1, 2, 3))
     outbox.change_hard_state()
     outbox.send_when_durable(first, unstaged=False)
-    assert outbox.open_ticket() == 1
+    assert outbox.open_ticket(now=0.0) == 1
     outbox.send_when_durable(second, unstaged=False)
     outbox.send_when_durable(third, unstaged=True)
-    assert outbox.open_ticket() == 2
+    assert outbox.open_ticket(now=0.0) == 2
     assert not outbox.hard_state_durable
     assert outbox.close_ticket(1) == [first, second]
     assert outbox.hard_state_durable

@@ -308,6 +308,22 @@ def test_a_leader_that_slept_steps_down_before_it_does_anything_else() -> None:
     assert node.raft.role is Role.FOLLOWER
 
 
+def test_a_leader_whose_disk_hangs_steps_down_and_does_not_campaign() -> None:
+    node = NodeUnderTest(persists=False)
+    node.become_leader()
+    for number in range(1, 12):
+        node.step(acknowledge(term=1, match=1, round_number=number))
+        node.wait(0.1)
+    assert node.raft.role is Role.FOLLOWER
+    assert node.events[-1].detail["reason"] == "own-disk-hangs"
+    node.take()
+    node.time_out()
+    assert node.take() == []
+    node.persist()
+    node.time_out()
+    assert node.raft.role is Role.PRE_CANDIDATE
+
+
 # --- reads ----------------------------------------------------------------------------------------
 
 
