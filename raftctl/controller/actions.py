@@ -12,6 +12,7 @@ from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql import accounts, clone, fencing, replication, semisync
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.clone import AfterClone
+from raftctl.mysql.errors import StatementTimeout
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import Source
 from raftctl.planner import local as plan
@@ -20,6 +21,7 @@ from raftctl.secret import Secret
 CONNECT_SECONDS: Final = 1.0
 STATEMENT_SECONDS: Final = 5.0
 APPLY_SLICE_SECONDS: Final = 0.5  # then the state is looked at again
+NUDGE_SECONDS: Final = 1.0
 START_SECONDS: Final = 5.0
 CLONE_SECONDS: Final = 24 * 3600.0
 
@@ -101,7 +103,9 @@ class Hands:
         host, port = self._address(action.primary)
         there = Endpoint(user=self._endpoint.user, password=self._endpoint.password, host=host, port=port)
         with connect(there, connect_timeout=CONNECT_SECONDS, timeout=STATEMENT_SECONDS) as conn:
-            self.primary_executed = observe(conn).gtid_executed
+            seen = observe(conn)
+        # A replica may have applied what still waits for an acknowledgement at the primary (AFTER_SYNC).
+        self.primary_executed = seen.gtid_owned | seen.gtid_executed
 
     def _point_to(self, action: plan.PointTo) -> None:
         replication.point_to(self._open(), self._source(action.primary), timeout=STATEMENT_SECONDS)
@@ -134,6 +138,12 @@ class Hands:
         accounts.lock_exactly(self._open(), action.members, timeout=STATEMENT_SECONDS)
         self.locked = action.members
 
+    def _nudge(self, _: plan.Nudge) -> None:
+        try:
+            semisync.nudge(self._open(), timeout=NUDGE_SECONDS)
+        except StatementTimeout:
+            self._conn = None  # it waits with the others; the next one comes with a new session
+
     def _go_online(self, _: plan.GoOnline) -> None:
         self._open().execute("SET GLOBAL offline_mode = OFF")
 
@@ -156,6 +166,7 @@ _ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {
     plan.SetAcknowledging: Hands._set_acknowledging,
     plan.BecomeSource: Hands._become_source,
     plan.LockAccounts: Hands._lock_accounts,
+    plan.Nudge: Hands._nudge,
     plan.GoOnline: Hands._go_online,
     plan.Open: Hands._become_writable,
 }

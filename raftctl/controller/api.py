@@ -19,7 +19,7 @@ from raftctl.cluster.facts import MemberFacts, MySQLState
 from raftctl.cluster.status import build_status
 from raftctl.controller import metrics
 from raftctl.controller.messages import Failover, Operation, OperationResult, Propose, Switchover
-from raftctl.controller.node import NO_QUORUM, Node
+from raftctl.controller.node import NO_QUORUM, OUTCOME_UNKNOWN, Node
 from raftctl.inventory.fields import parse_duration
 from raftctl.tls import peer_name
 
@@ -182,4 +182,4 @@ def _health(good: bool, yes: str, no: str) -> web.Response:
 
 
 def _refused(result: OperationResult) -> web.Response:
-    return _json(result, status=503 if result.reason == NO_QUORUM else 409)
+    return _json(result, status={NO_QUORUM: 503, OUTCOME_UNKNOWN: 504}.get(result.reason, 409))

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 STEADY_SECONDS: Final = 0.5  # between two looks when nothing changes
 CHANGING_SECONDS: Final = 0.02
 RETRY_SECONDS: Final = 0.2  # after an action failed
+NUDGE_AFTER_SECONDS: Final = 1.0
+NUDGE_AFTER_SECONDS_MAX: Final = 60.0
 FENCE_RETRY_SECONDS: Final = 1.0
 
 # What is worth a line in the history when it succeeds.
@@ -44,6 +46,30 @@ _HISTORY: Final[Mapping[type[plan.Action], str]] = {
     plan.Rebuild: "rebuilt",
     plan.Open: "opened",
 }
+
+
+class Standstill:
+    """Notices that the very same commits have been waiting for acknowledgements for a while."""
+
+    def __init__(self) -> None:
+        self._owned = GTIDSet()
+        self._since: float | None = None
+        self._patience = NUDGE_AFTER_SECONDS
+
+    def note(self, seen: MySQLObservation | None, now: float) -> None:
+        waiting = seen.gtid_owned if seen is not None and seen.semi_sync.wait_sessions else GTIDSet()
+        if not waiting or not self._owned <= waiting:
+            self._patience = NUDGE_AFTER_SECONDS
+            self._since = now if waiting else None
+        self._owned = waiting
+
+    def is_due(self, now: float) -> bool:
+        return self._since is not None and now - self._since >= self._patience
+
+    def nudged(self, now: float) -> None:
+        """Each nudge that does not help leaves a waiting session behind: be slower with the next."""
+        self._patience = min(2 * self._patience, NUDGE_AFTER_SECONDS_MAX)
+        self._since = now if self._since is not None else None
 
 
 class Keeper:
@@ -91,6 +117,7 @@ class Keeper:
         self._session = 0
         self._stopped_epoch = 0
         self._asked_epoch = 0
+        self._standstill = Standstill()
         self._failure = ""
         self._look = Look(0, state=MySQLState.UNKNOWN)
         self._report = MemberReport(member=me, seq=0, version=0, epoch=0)
@@ -162,6 +189,7 @@ class Keeper:
             stopped_epoch=self._stopped_epoch,
             locked=self._hands.locked,
             primary_executed=asked,
+            commits_stand_still=self._standstill.is_due(self._clock()),
         )
 
     def _lease_valid(self) -> bool:
@@ -176,6 +204,7 @@ class Keeper:
             self._hands.forget()
             context = msgspec.structs.replace(context, stopped_epoch=0, locked=None, primary_executed=None)
         self._look = look
+        self._standstill.note(look.observation, self._clock())
         decided = plan.LocalPlan(note=look.error)
         if look.observation is not None:
             decided = plan.decide_local(state, self._me, look.observation, context)
@@ -268,6 +297,8 @@ class Keeper:
             self._stopped_epoch = state.epoch
         if isinstance(action, plan.AskPrimary):
             self._asked_epoch = state.epoch
+        if isinstance(action, plan.Nudge):
+            self._standstill.nudged(self._clock())
         self._write_history(action, state)
         return True
 

@@ -248,23 +248,30 @@ class Node:
 
     async def operate(self, operation: Operation, timeout: float = OPERATION_SECONDS) -> OperationResult:
         """Have the leader carry out `operation`, whoever leads. Never raises: no leader is a result too."""
+        sent = False
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     leader = self.raft.status().leader
                     if leader == self.name:
                         return await self._lead(operation)
-                    if leader and (result := await self._forward(leader, operation)) is not None:
-                        return result
+                    if leader:
+                        sent = True
+                        if (result := await self._forward(leader, operation)) is not None:
+                            return result
+                        sent = False
                     await asyncio.sleep(self.config.raft.heartbeat_interval)
         except TimeoutError:
-            return no_quorum(f"no answer of a leader within {timeout:g} s")
+            text = f"no answer of a leader within {timeout:g} s"
+            return outcome_unknown(text) if sent else no_quorum(text)
 
     async def _lead(self, operation: Operation) -> OperationResult:
         try:
             return await self.leader.operate(operation)
-        except (NotLeader, ProposalLost, TimeoutError) as error:
-            return no_quorum(str(error) or "no majority of the controllers confirmed it in time")
+        except (NotLeader, ProposalLost) as error:
+            return no_quorum(str(error))
+        except TimeoutError:
+            return outcome_unknown("no majority of the controllers confirmed it in time")
 
     async def _forward(self, leader: str, operation: Operation) -> OperationResult | None:
         request_id = next(self._request_ids)
@@ -316,12 +323,18 @@ class Node:
         return self.log.state
 
 
-NO_QUORUM: Final = "no-quorum"
+NO_QUORUM: Final = "no-quorum"  # certainly not done
+OUTCOME_UNKNOWN: Final = "outcome-unknown"  # it may still be done
 
 
 def no_quorum(text: str) -> OperationResult:
     hint = "see `raftctl status` for who is missing"
     return OperationResult(applied=False, reason=NO_QUORUM, text=text, hint=hint)
+
+
+def outcome_unknown(text: str) -> OperationResult:
+    hint = "it may still take effect: see `raftctl history` before you try again"
+    return OperationResult(applied=False, reason=OUTCOME_UNKNOWN, text=text, hint=hint)
 
 
 def make_services(config: ControllerConfig) -> ServiceManager:

@@ -81,6 +81,12 @@ class Open(Action, frozen=True):
     """Become writable."""
 
 
+class Nudge(Action, frozen=True):
+    """Write a transaction that changes nothing: its acknowledgement covers everything before it.
+
+    A replica that received a transaction and lost its connection before it acknowledged it never will by itself."""
+
+
 class GoOnline(Action, frozen=True):
     """Let clients in again (offline_mode off)."""
 
@@ -118,7 +124,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     `confirmed`: see the module's docstring. `lease_valid`: this member may be writable now. `stopped_epoch`: the epoch
     for which StopReceiver (a replica) or ProveQuiet (the previous primary) succeeded. `locked`: which accounts were
     verifiably locked since mysqld started, None when unknown. `primary_executed`: what AskPrimary read in this epoch
-    and since mysqld started here.
+    and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
     """
 
     confirmed: bool
@@ -126,6 +132,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     stopped_epoch: int = 0
     locked: tuple[str, ...] | None = None
     primary_executed: GTIDSet | None = None
+    commits_stand_still: bool = False
 
 
 class LocalPlan(msgspec.Struct, frozen=True):
@@ -159,7 +166,7 @@ def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -
     closing = _end_replication(seen)
     if closing and not seen.writable:
         return closing
-    return LocalPlan(_opening(state, seen, context) + _tidy(seen))
+    return LocalPlan(_opening(state, seen, context) + _tidy(seen) + _encourage(state, seen, context))
 
 
 def _end_replication(seen: MySQLObservation) -> LocalPlan | None:
@@ -197,6 +204,11 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
 def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:
     """An old channel is removed after the first write, not before it: it takes longer than everything else."""
     return (ForgetSource(),) if seen.channel is not None and seen.writable else ()
+
+
+def _encourage(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> tuple[Action, ...]:
+    able = seen.writable and seen.semi_sync.clients >= state.required_acks
+    return (Nudge(),) if able and context.commits_stand_still else ()
 
 
 # --- a change of primary ----------------------------------------------------------------------------

@@ -40,6 +40,8 @@ DOORS = {
 
 # The pure packages: no I/O, clock, randomness or logging.
 PURE = ("consensus", "cluster", "planner")
+# Their use of a module that does I/O elsewhere, and why it does none there.
+EXEMPT = {"cluster/codec.py": {"threading"}}  # a lock around msgspec's first look at a type
 IMPURE_MODULES = {"asyncio", "logging", "os", "pathlib", "secrets", "socket", "subprocess", "threading", "time"}
 
 
@@ -81,7 +83,8 @@ def test_libraries_have_one_door(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in modules() if room(p) in PURE], ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_pure_packages_do_no_io(path: Path) -> None:
-    assert {name.split(".")[0] for name in imports(path)} & IMPURE_MODULES == set()
+    exempt = EXEMPT.get(str(path.relative_to(PACKAGE)), set())
+    assert {name.split(".")[0] for name in imports(path)} & IMPURE_MODULES - exempt == set()
     tree = ast.parse(path.read_text())
     global_random = [
         node
