@@ -58,7 +58,7 @@ class Standstill:
 
     def note(self, seen: MySQLObservation | None, now: float) -> None:
         waiting = seen.gtid_owned if seen is not None and seen.semi_sync.wait_sessions else GTIDSet()
-        if not waiting or not self._owned <= waiting:
+        if not waiting or self._since is None or not self._owned <= waiting:
             self._patience = NUDGE_AFTER_SECONDS
             self._since = now if waiting else None
         self._owned = waiting
