@@ -110,16 +110,20 @@ def choose(state: ClusterState, view: ClusterView) -> Promote | list[Refusal]:
         for m in state.sync_set
         if m in view.members and view.members[m].report.fenced_epoch == state.epoch
     }
-    proof, pool = _proof(state, view, fenced)
-    if proof is None:
-        return _unfenced(state, view, fenced)
+    refusals = _unfenced(state, view, fenced)
+    for proof, pool in _proofs(state, view, fenced):
+        target, refusals = _best(state, view, pool)
+        if target:
+            return promotion(state, target=target, pool=pool, proof=proof)
+    return refusals
+
+
+def _best(state: ClusterState, view: ClusterView, pool: dict[str, MemberReport]) -> tuple[str, list[Refusal]]:
+    """The promotion target among the reporters, or "" and why none of them is eligible (rule R4)."""
     required = reduce(GTIDSet.__or__, (r.holds - errant(r) for r in pool.values()), GTIDSet())
-    refusals = [_ineligible(state, view, m, report, required) for m, report in pool.items()]
-    eligible = [m for m, refusal in zip(pool, refusals, strict=True) if refusal is None]
-    if not eligible:
-        return [r for r in refusals if r]
-    target = min(eligible, key=lambda m: _preference(state, m))
-    return promotion(state, target=target, pool=pool, proof=proof)
+    refusals = {m: _ineligible(state, view, m, report, required) for m, report in pool.items()}
+    eligible = [m for m, refusal in refusals.items() if refusal is None]
+    return min(eligible, key=lambda m: _preference(state, m), default=""), [r for r in refusals.values() if r]
 
 
 def promotion(state: ClusterState, *, target: str, pool: dict[str, MemberReport], proof: Proof) -> Promote:
@@ -141,21 +145,23 @@ def promotion(state: ClusterState, *, target: str, pool: dict[str, MemberReport]
     )
 
 
-def _proof(
+def _proofs(
     state: ClusterState, view: ClusterView, fenced: dict[str, MemberReport]
-) -> tuple[Proof | None, dict[str, MemberReport]]:
-    """Rule R3: which proof the reports give, and whose reports it rests on.
+) -> list[tuple[Proof, dict[str, MemberReport]]]:
+    """Rule R3: which proofs the reports give, and whose reports each rests on, the preferred one first.
 
     With enough fenced replicas the previous primary's own set is left out: what only it has was never acknowledged.
+    It is needed after all when those replicas are below the floor.
     """
+    proofs = []
     replicas = {m: r for m, r in fenced.items() if m != state.previous_primary}
     if state.required_acks > 0 and len(replicas) >= max(state.fence_quorum(), 1):
-        return Proof.REPLICAS_FENCED, replicas
+        proofs.append((Proof.REPLICAS_FENCED, replicas))
     if state.previous_primary in fenced:
-        return Proof.PRIMARY_FENCED, fenced
+        proofs.append((Proof.PRIMARY_FENCED, fenced))
     if state.required_acks == 0 and len(fenced) >= _needed_reporters(state) and lease_is_over(state, view):
-        return Proof.ASYNC_MAJORITY, fenced
-    return None, {}
+        proofs.append((Proof.ASYNC_MAJORITY, fenced))
+    return proofs
 
 
 def lease_is_over(state: ClusterState, view: ClusterView) -> bool:
