@@ -30,6 +30,8 @@ from raftctl.consensus.types import (
 )
 from tests.simulation.checks import Checks, digest, require
 
+STEPS_MAX = 500_000  # a run takes some ten thousand
+
 
 @dataclass
 class Weather:
@@ -171,6 +173,7 @@ class World:
         while self._queue and self._queue[0][0] <= until and not stop():
             self.now, _, action, arguments = heapq.heappop(self._queue)
             self.steps += 1
+            require(self.steps < STEPS_MAX, "timers fire without end")
             action(*arguments)
         if not stop():
             self.now = until
