@@ -43,17 +43,27 @@ class ClusterLog:
         """Apply a committed entry: RaftNode's callback. An entry that cannot be decoded ends the process: it was
         written by a newer version, and guessing would make this node disagree with the others."""
         command: AnyCommand = unpack(entry.data, AnyCommand)
-        before = self.state
-        self.state, outcome = apply(before, command, entry.index)
+        state, outcome = apply(self.state, command, entry.index)
         self.applied_index = entry.index
-        if self.state.version != before.version:
+        self._become(state)
+        return outcome
+
+    def take_snapshot(self) -> bytes:
+        return pack(self.state)
+
+    def load_snapshot(self, data: bytes) -> None:
+        """Continue from another state: at the start, or when the leader's log no longer has what this node lacks."""
+        self._become(unpack(data, ClusterState))
+
+    def _become(self, after: ClusterState) -> None:
+        before, self.state = self.state, after
+        if after.version != before.version:
             self.version_since = self._clock()
-        if self.state is not before:
+        if after is not before:
             for listener in self._listeners:
-                listener(before, self.state)
+                listener(before, after)
             for watcher in self._watchers:
                 watcher.set()
-        return outcome
 
     def watch(self) -> asyncio.Event:
         """An event that is set at every change of the state; its owner clears it."""

@@ -81,8 +81,9 @@ class Connection(asyncio.BufferedProtocol):
     # --- use ------------------------------------------------------------------------------------------
 
     def send(self, message: bytes) -> bool:
-        """Queue one encoded message; all of one loop iteration leave in one write. False when the connection
-        is closing, or had to be dropped because the peer does not keep up."""
+        """Queue one encoded message. It leaves with the next `flush`, or by itself when the loop has run all
+        that is ready now and what that made ready: messages of that time share one write. False when the
+        connection is closing, or had to be dropped because the peer does not keep up."""
         assert self.session is not None
         if self._closed or self._close_reason or self._transport is None:
             return False
@@ -94,8 +95,11 @@ class Connection(asyncio.BufferedProtocol):
             self.abort("queue-full")
             return False
         if self._flush_handle is None:
-            self._flush_handle = self._loop.call_soon(self.flush)
+            self._flush_handle = self._loop.call_soon(self._flush_next)
         return True
+
+    def _flush_next(self) -> None:
+        self._flush_handle = self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Write now what waits."""
@@ -236,8 +240,9 @@ def _batches(messages: list[bytes]) -> list[list[bytes]]:
 
 
 def _set_options(sock: socket.socket, dead_after: float) -> None:
-    """See tcp(7). asyncio has set TCP_NODELAY already."""
+    """See tcp(7). asyncio sets TCP_NODELAY itself, but not on every socket that was accepted elsewhere."""
     seconds = max(1, round(dead_after / 2))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)

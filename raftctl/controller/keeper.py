@@ -359,7 +359,7 @@ class Keeper:
             seen, state = self._look.observation, self._log.state
             if seen is None or not seen.writable or state.phase is Phase.UNINITIALIZED:
                 continue
-            if self._lease.is_over(state.epoch, self._clock(), ttl=ttl()) and state.primary == self._me:
+            if self._lease.is_over(self._clock(), ttl=ttl()):
                 self.fence("the lease is over")
 
     def _state_changed(self, before: ClusterState, after: ClusterState) -> None:

@@ -38,7 +38,7 @@ class Lease:
         """Seconds for which the lease of this epoch still holds; 0.0 when it does not."""
         return max(0.0, self._until - now) if epoch == self._epoch else 0.0
 
-    def is_over(self, epoch: int, now: float, *, ttl: float) -> bool:
-        """Whether a writable mysqld must be fenced. A controller that just started may have inherited a lease that its
-        former process held: it waits one `ttl` for the first grant."""
-        return self.remaining(epoch, now) == 0.0 and now - self._started >= ttl
+    def is_over(self, now: float, *, ttl: float) -> bool:
+        """Whether a writable mysqld must be fenced: the last lease, of whatever epoch, has run out. A controller that
+        just started may have inherited one that its former process held: it waits one `ttl` for the first grant."""
+        return now >= self._until and now - self._started >= ttl

@@ -17,7 +17,7 @@ import raftctl
 from raftctl.api_client import split_address
 from raftctl.cluster.commands import Record
 from raftctl.cluster.facts import MemberFacts, MemberReport, RaftFacts
-from raftctl.cluster.state import ClusterState, Member
+from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.consensus.types import Config, Event, NotLeader, Role
 from raftctl.controller import messages
 from raftctl.controller.cluster_log import ClusterLog
@@ -83,6 +83,8 @@ class Node:
             listen=Address(*split_address(config.raft.listen)),
             peers={name: Address(*split_address(peer.raft)) for name, peer in config.peers.items()},
             apply=self.log.apply,
+            take_snapshot=self.log.take_snapshot,
+            load_snapshot=self.log.load_snapshot,
             on_event=self._raft_event,
             on_app_message=self._received,
             on_role_change=self._role_changed,
@@ -196,9 +198,12 @@ class Node:
             self.leader.poke()
 
     def _grant(self, report: MemberReport) -> None:
-        """Rule R7: a lease only from a leader that a majority follows now, to the primary of the current epoch."""
+        """Rule R7: a lease only from a leader that a majority follows now, to the primary of the current epoch.
+
+        In a switchover the previous primary finishes its writes under the lease of the epoch that begins."""
         state = self.log.state
-        if report.member != state.primary or report.epoch != state.epoch or not self.leader.is_current:
+        holder = state.previous_primary if state.phase is Phase.SWITCHOVER else state.primary
+        if report.member != holder or report.epoch != state.epoch or not self.leader.is_current:
             return
         try:
             contact = self.raft.quorum_contact()

@@ -25,7 +25,18 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from raftctl.consensus.raft import Raft
-from raftctl.consensus.types import Config, Entry, EntryKind, Event, NotLeader, ReadResult, Role, Snapshot
+from raftctl.consensus.types import (
+    AnyMessage,
+    AppendEntries,
+    Config,
+    Entry,
+    EntryKind,
+    Event,
+    NotLeader,
+    ReadResult,
+    Role,
+    Snapshot,
+)
 from raftctl.controller.events import NodeEvent, NodeEventKind
 from raftctl.controller.transport import Address, PeerTransport, TLSContexts
 from raftctl.controller.wal import Wal
@@ -345,7 +356,8 @@ class RaftNode:
 
     def _let_a_stale_leader_step_down(self) -> None:
         now = self._clock()
-        if self._raft.role is Role.LEADER and now >= self._raft.deadline:
+        # The timer is never armed later than the deadline, and costs nothing to look at.
+        if now >= self._timer_at and self._raft.role is Role.LEADER and now >= self._raft.deadline:
             self._input(self._raft.tick, now)
             self._schedule_drain()
 
@@ -370,7 +382,8 @@ class RaftNode:
             while ready := self._raft.ready():
                 for message in ready.messages:
                     self._transport.send(message.to, message)
-                self._transport.flush()
+                if not all(map(_can_wait, ready.messages)):
+                    self._transport.flush()
                 if ready.ticket:
                     self._writer.submit(Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot))
                 if ready.restore is not None:
@@ -517,6 +530,11 @@ class RaftNode:
         _, future = self._remote_reads.pop(request_id, ("", None))
         if future is not None and not future.done():
             future.set_result(index)
+
+
+def _can_wait(message: AnyMessage) -> bool:
+    """News of a commit, and heartbeats: when another proposal is at hand, both travel in one packet."""
+    return isinstance(message, AppendEntries) and not message.entries
 
 
 def _lost(index: int) -> ProposalLost:

@@ -60,13 +60,22 @@ def test_a_grant_for_a_report_that_was_never_sent_changes_nothing() -> None:
 
 def test_a_new_process_waits_one_ttl_for_its_first_grant() -> None:
     lease = Lease(started=100.0)
-    assert not lease.is_over(3, 103.0, ttl=4.0)
-    assert lease.is_over(3, 104.0, ttl=4.0)
+    assert not lease.is_over(103.0, ttl=4.0)
+    assert lease.is_over(104.0, ttl=4.0)
 
 
 def test_a_lease_that_ran_out_is_over() -> None:
     lease = Lease(started=0.0)
     lease.asked(1, 10.0)
     lease.granted(seq=1, epoch=3, ttl=4.0)
-    assert not lease.is_over(3, 13.9, ttl=4.0)
-    assert lease.is_over(3, 14.0, ttl=4.0)
+    assert not lease.is_over(13.9, ttl=4.0)
+    assert lease.is_over(14.0, ttl=4.0)
+
+
+def test_the_lease_of_the_epoch_before_holds_off_the_fence() -> None:
+    """A primary that is promoted again, or relieved by a switchover, is not fenced while its last lease holds."""
+    lease = Lease(started=0.0)
+    lease.asked(1, 10.0)
+    lease.granted(seq=1, epoch=3, ttl=4.0)
+    assert lease.remaining(4, 12.0) == 0.0
+    assert not lease.is_over(12.0, ttl=4.0)
