@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftctl.bootstrap.primary import FirstPrimary, PrimaryRefusal, choose_primary
@@ -118,6 +118,7 @@ def test_a_source_outside_the_cluster_is_refused() -> None:
 _sets = st.sets(st.tuples(st.sampled_from([A, B]), st.integers(1, 4)), max_size=5)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(db1=_sets, db2=_sets, db3=_sets, ro1=_sets)
 def test_the_chosen_one_has_everything(**holdings: set[tuple[str, int]]) -> None:
     texts = {name: ",".join(f"{uuid}:{n}" for uuid, n in sorted(held)) for name, held in holdings.items()}
