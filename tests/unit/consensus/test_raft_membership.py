@@ -255,3 +255,16 @@ def test_a_compaction_that_a_leaders_snapshot_has_overtaken_does_nothing() -> No
     node.step(install(index=5, term=2))
     node.raft.compacted(mine, node.now)
     assert node.raft.last_index == 5
+
+
+def test_the_write_of_a_log_that_was_replaced_meanwhile_makes_nothing_durable() -> None:
+    node = NodeUnderTest(term=1, persists=False)
+    node.step(append(term=1, entries=log_of(1, 1, 1, 1, 1, 1, 1)))
+    (entries_ticket,) = node.tickets
+    node.step(install(index=5, term=2))
+    node.raft.persisted(entries_ticket, node.now)
+    node.drain()
+    assert (node.restored, node.replies()) == ([], [])
+    node.persist()
+    assert [snapshot.index for snapshot in node.restored] == [5]
+    assert [reply.match_index for reply in node.replies()] == [5]
