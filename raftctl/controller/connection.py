@@ -81,9 +81,8 @@ class Connection(asyncio.BufferedProtocol):
     # --- use ------------------------------------------------------------------------------------------
 
     def send(self, message: bytes) -> bool:
-        """Queue one encoded message. It leaves with the next `flush`, or by itself when the loop has run all
-        that is ready now and what that made ready: messages of that time share one write. False when the
-        connection is closing, or had to be dropped because the peer does not keep up."""
+        """Queue one encoded message; all of one loop iteration leave in one write. False when the connection
+        is closing, or had to be dropped because the peer does not keep up."""
         assert self.session is not None
         if self._closed or self._close_reason or self._transport is None:
             return False
@@ -95,11 +94,8 @@ class Connection(asyncio.BufferedProtocol):
             self.abort("queue-full")
             return False
         if self._flush_handle is None:
-            self._flush_handle = self._loop.call_soon(self._flush_next)
+            self._flush_handle = self._loop.call_soon(self.flush)
         return True
-
-    def _flush_next(self) -> None:
-        self._flush_handle = self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Write now what waits."""

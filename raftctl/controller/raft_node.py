@@ -26,8 +26,6 @@ import msgspec
 
 from raftctl.consensus.raft import Raft
 from raftctl.consensus.types import (
-    AnyMessage,
-    AppendEntries,
     Config,
     Entry,
     EntryKind,
@@ -382,8 +380,7 @@ class RaftNode:
             while ready := self._raft.ready():
                 for message in ready.messages:
                     self._transport.send(message.to, message)
-                if not all(map(_can_wait, ready.messages)):
-                    self._transport.flush()
+                self._transport.flush()
                 if ready.ticket:
                     self._writer.submit(Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot))
                 if ready.restore is not None:
@@ -530,11 +527,6 @@ class RaftNode:
         _, future = self._remote_reads.pop(request_id, ("", None))
         if future is not None and not future.done():
             future.set_result(index)
-
-
-def _can_wait(message: AnyMessage) -> bool:
-    """News of a commit, and heartbeats: when another proposal is at hand, both travel in one packet."""
-    return isinstance(message, AppendEntries) and not message.entries
 
 
 def _lost(index: int) -> ProposalLost:
