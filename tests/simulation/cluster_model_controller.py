@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 from raftctl.cluster.facts import MemberReport, MySQLFacts, MySQLState
 from raftctl.cluster.gtid import GTIDSet
-from raftctl.cluster.observation import MySQLObservation, ReceiverState
+from raftctl.cluster.observation import MySQLObservation
 from raftctl.cluster.state import ClusterState
 from raftctl.planner import local
 from raftctl.planner.local import Action, LocalContext, LocalPlan
+from raftctl.planner.sync_set import receives
 from raftctl.planner.view import ClusterView, Seen
 
 if TYPE_CHECKING:
-    from tests.simulation.cluster_model_world import World
     from tests.simulation.cluster_model_mysqld import Mysqld
+    from tests.simulation.cluster_model_world import World
 
-REPORT_WHILE_ACTING = 0.2
+NOTHING = GTIDSet()
 
 
 @dataclasses.dataclass(slots=True)
@@ -51,8 +52,6 @@ class Controller:
         self.mysqld: Mysqld = world.mysqlds[name]
         self.seq = 0
         self.alive = False
-        self.paused_until = 0.0
-        self.state = ClusterState()
         self.start()
 
     def start(self) -> None:
@@ -61,9 +60,8 @@ class Controller:
             return
         self.alive = True
         self.paused_until = 0.0
-        # The log was written before it was applied: what this process knew to be committed may be a little less.
-        self.applied = max(0, self.applied - self._rng.choice((0, 0, 1, 2))) if self.state.epoch else 0
-        self.state = self._world.state_at(self.applied)
+        self.applied = 0
+        self.state = ClusterState()
         self.confirm_index: int | None = None
         self.confirmed = False
         self.lease_until = 0.0
@@ -183,7 +181,7 @@ class Controller:
                     self.stopped_epoch = task.epoch
             case local.LockAccounts(members):
                 self.locked = None
-                self.mysqld.lock_accounts(members)
+                self._world.lock_accounts(self.mysqld, members)
                 self.locked = members
             case local.AskPrimary(primary):
                 self.primary_executed = self._world.ask_primary(self.name, primary)
@@ -199,7 +197,7 @@ class Controller:
         fenced_epoch = self._world.rules.promised_epoch(self.state, self.name, seen, context)
         self._send(facts, fenced_epoch=fenced_epoch, holds=seen.holds)
 
-    def _send(self, facts: MySQLFacts, *, fenced_epoch: int = 0, holds: GTIDSet = GTIDSet()) -> None:
+    def _send(self, facts: MySQLFacts, *, fenced_epoch: int = 0, holds: GTIDSet = NOTHING) -> None:
         self.seq += 1
         self._world.broadcast(
             MemberReport(
@@ -219,12 +217,8 @@ class Controller:
         if known and known.report.seq >= report.seq:
             return
         receiving_at = known.receiving_at if known else -1e9
-        observation = report.mysql.observation if report.mysql else None
-        channel = observation.channel if observation else None
-        if report.mysql and report.mysql.state is MySQLState.REPLICA and channel:
-            if channel.receiver is ReceiverState.ON and self.state.primary:
-                if f"{channel.source_host}:{channel.source_port}" == self.state.members[self.state.primary].mysql:
-                    receiving_at = self._world.now
+        if self.state.primary and receives(self.state, report):
+            receiving_at = self._world.now
         self.heard[report.member] = Heard(report, self._world.now, receiving_at)
 
     def view(self) -> ClusterView:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from raftctl.cluster import commands as c
 from raftctl.cluster.apply import apply
@@ -23,10 +24,14 @@ from raftctl.planner.local import Action, LocalContext, LocalPlan, decide_local,
 from raftctl.planner.switchover import request_failover, request_switchover
 from raftctl.planner.view import ClusterView
 from tests.simulation.cluster_model_controller import Controller
+from tests.simulation.cluster_model_faults import Config, Faults
 from tests.simulation.cluster_model_mysqld import Mysqld, Transaction, Violation
 
 TICK = 0.25  # seconds of virtual time
 HEAL_TICKS_MAX = 600
+
+
+Script = Callable[["World"], Iterator[None]]  # sets faults; a tick passes at each yield
 
 
 class Rules:
@@ -35,7 +40,7 @@ class Rules:
     ends_stray_statements = True
     plan_ends_with_mysqld = True
     rebuild_renews_uuid = True
-    asks_for_owned = True
+    locks_accounts = True
 
     def apply(self, state: ClusterState, command: c.AnyCommand, index: int) -> ClusterState:
         return apply(state, command, index)[0]
@@ -50,26 +55,12 @@ class Rules:
         return promised_epoch(state, me, seen, context)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Config:
-    """`ticks` of faults at `fault_rate` (probability a tick), `acks` is k."""
-
-    members: int = 3
-    acks: int = 1
-    ticks: int = 120
-    fault_rate: float = 0.15
-    stray_probability: float = 0.01
-
-    @classmethod
-    def drawn(cls, rng: random.Random) -> Config:
-        members, acks = rng.choice(((3, 1), (3, 1), (3, 1), (5, 2), (5, 2), (4, 2), (2, 1), (3, 2), (5, 1), (3, 0)))
-        return cls(members=members, acks=acks, fault_rate=rng.choice((0.05, 0.15, 0.3)))
-
-
 class World:
-    def __init__(self, seed: int, *, rules: Rules | None = None, config: Config | None = None) -> None:
+    """`rules` breaks a rule on purpose; `focus` replaces what the seed drew of `Config`."""
+
+    def __init__(self, seed: int, *, rules: Rules | None = None, focus: Mapping[str, Any] | None = None) -> None:
         self.rng = random.Random(seed)
-        self.config = config or Config.drawn(self.rng)
+        self.config = dataclasses.replace(Config.drawn(self.rng), **(focus or {}))
         self.rules = rules or Rules()
         self.now = 0.0
         self.lines: list[str] | None = None
@@ -80,13 +71,14 @@ class World:
         self.controllers: dict[str, Controller] = {}
         self.controllers = {n: Controller(n, self, self.rng) for n in names}
         self.cut: set[frozenset[str]] = set()
-        self.slow: dict[str, float] = dict.fromkeys(names, 1.0)
+        self.apply_rate = dict.fromkeys(names, 1.0)
+        self.receive_rate = dict.fromkeys(names, self.config.receive_rate)
         self.leader = ""
         self._leaderless_until = 0.0
         self._messages: list[tuple[float, str, str, MemberReport]] = []
         self._acks: list[tuple[float, Mysqld, int, str, int]] = []
         self._pending: list[tuple[float, c.AnyCommand]] = []
-        self._cloning: dict[str, tuple[float, str]] = {}
+        self.cloning: dict[str, tuple[float, str]] = {}
         self.stray: list[tuple[str, int, Action, int]] = []
         self._content = itertools.count(1)
         self.acknowledged: list[Transaction] = []
@@ -152,9 +144,8 @@ class World:
         return self.controllers[name].running and there > len(self.controllers) // 2
 
     def _elect(self) -> None:
-        if self.leader and self._has_quorum(self.leader):
-            if self.rng.random() > 0.01:
-                return
+        if self.leader and self._has_quorum(self.leader) and self.rng.random() > 0.01:
+            return
         if self.leader:
             self.leader, self._leaderless_until = "", self.now + self.rng.choice((0.0, 0.5, 1.0))
         if self.now < self._leaderless_until:
@@ -180,10 +171,14 @@ class World:
         if len(self._pending) > 2:
             return
         command = self.rules.decide(controller.state, controller.view()).command
-        if command is None and not self.healing and self.rng.random() < 0.02:
+        if command is None and not self.healing and self.rng.random() < self.config.request_rate:
             command = self._request(controller)
         if command is not None:
-            self._pending.append((self.now + self.rng.choice((0.0, 0.0, 0.0, 0.25, 1.0, 5.0)), command))
+            delay = self.rng.choice((0.0, 0.0, self.config.proposal_delay_max))
+            self._pending.append((self.now + delay, command))
+
+    def propose(self, command: c.AnyCommand) -> None:
+        self._pending.append((self.now, command))
 
     def _request(self, controller: Controller) -> c.AnyCommand | None:
         target = self.rng.choice(("", *self.mysqlds))
@@ -235,7 +230,7 @@ class World:
         if not mysqld.answers or not self.reachable(me, primary):
             return None
         seen = mysqld.observe()
-        return seen.gtid_executed | seen.gtid_owned if self.rules.asks_for_owned else seen.gtid_executed
+        return seen.gtid_owned | seen.gtid_executed
 
     def carry_out(self, mysqld: Mysqld, action: Action, epoch: int) -> None:
         """The action's effect on mysqld."""
@@ -257,7 +252,7 @@ class World:
             case local.SourceOff():
                 mysqld.become_source(0)
             case local.LockAccounts(members):
-                mysqld.lock_accounts(members)
+                self.lock_accounts(mysqld, members)
             case local.Open():
                 mysqld.open()
                 self._writable(mysqld, epoch)
@@ -272,17 +267,21 @@ class World:
                 mysqld.fence()
             case local.Rebuild(donor):
                 mysqld.wipe(renew_uuid=self.rules.rebuild_renews_uuid)
-                self._cloning[mysqld.name] = (self.now + self.rng.choice((0.5, 3.0)), donor)
+                self.cloning[mysqld.name] = (self.now + self.rng.choice((0.5, 3.0)), donor)
             case local.WaitApplied() | local.AskPrimary() | local.ProveQuiet():
                 pass
             case _:
                 raise AssertionError(action)
 
+    def lock_accounts(self, mysqld: Mysqld, members: tuple[str, ...]) -> None:
+        if self.rules.locks_accounts:
+            mysqld.lock_accounts(members)
+
     def _finish_clones(self) -> None:
-        for name, (at, donor) in list(self._cloning.items()):
+        for name, (at, donor) in list(self.cloning.items()):
             if at > self.now:
                 continue
-            del self._cloning[name]
+            del self.cloning[name]
             if self.mysqlds[donor].answers and self.reachable(name, donor):
                 self.mysqlds[name].cloned_from(self.mysqlds[donor])
             self.mysqlds[name].start()
@@ -290,24 +289,24 @@ class World:
     def _work_of_mysqld(self, mysqld: Mysqld) -> None:
         if not mysqld.answers:
             return
-        if self.rng.random() < 0.8:
+        if self.rng.random() < self.receive_rate[mysqld.name]:
             before = len(mysqld.relay)
             source = mysqld.channel
             dump = mysqld.receive(self.reachable, self.rng.randint(1, 4))
             if source is not None and len(mysqld.relay) > before:
                 self._check_promise(mysqld, source)
             if dump is not None:
-                delay = 0.0 if self.rng.random() < 0.8 else self.rng.choice((0.25, 2.0))
+                delay = self.rng.choice((0.25, 2.0)) if self.rng.random() < self.config.ack_delay_rate else 0.0
                 self._acks.append((self.now + delay, dump.source, dump.source_starts, mysqld.name, dump.position))
         for _ in range(3):
-            if self.rng.random() < self.slow[mysqld.name]:
+            if self.rng.random() < self.apply_rate[mysqld.name]:
                 mysqld.apply()
         mysqld.settle()
 
     def _work_of_clients(self, mysqld: Mysqld) -> None:
         if self.writes and mysqld.writable and mysqld.running < 3 and self.rng.random() < 0.5:
             mysqld.begin()
-        if mysqld.running and self.rng.random() < 0.5:
+        if mysqld.running and (self.healing or self.rng.random() < self.config.statement_rate):
             transaction = mysqld.progress(next(self._content))
             if transaction:
                 self.trace(lambda: f"{mysqld.name} logs {transaction.uuid[:8]}:{transaction.number}")
@@ -323,7 +322,9 @@ class World:
             work.append(lambda m=mysqld: self._work_of_clients(m))
         for controller in self.controllers.values():
             if controller.running:
-                work += [lambda x=controller: self._work_of_controller(x)] * self.rng.randint(1, 4)
+                work += [lambda x=controller: self._work_of_controller(x)] * self.rng.randint(
+                    1, self.config.controller_steps
+                )
             else:
                 work.append(lambda x=controller: self._guard(x))
         self.rng.shuffle(work)
@@ -345,7 +346,7 @@ class World:
 
     def _do_stray(self) -> None:
         """A statement whose session was given up takes effect after all."""
-        if not self.stray or self.rng.random() > 0.3:
+        if not self.stray or self.rng.random() > 0.1:
             return
         name, starts, action, epoch = self.stray.pop(self.rng.randrange(len(self.stray)))
         mysqld = self.mysqlds[name]
@@ -382,15 +383,15 @@ class World:
 
     def _check_promise(self, mysqld: Mysqld, source: Mysqld) -> None:
         state = self.state
-        if state.phase is Phase.FAILOVER and self._promised.get(mysqld.name) == state.epoch:
-            if source.name == state.previous_primary:
-                raise Violation("promise", f"{mysqld.name} reported fenced for {state.epoch} and receives")
+        promised = state.phase is Phase.FAILOVER and self._promised.get(mysqld.name) == state.epoch
+        if promised and source.name == state.previous_primary:
+            raise Violation("promise", f"{mysqld.name} reported fenced for {state.epoch} and receives")
 
     def _check_quiet(self, mysqld: Mysqld, transaction: Transaction) -> None:
         state = self.state
-        if state.previous_primary == mysqld.name and not state.primary:
-            if self._promised.get(mysqld.name) == state.epoch:
-                raise Violation("promise", f"{mysqld.name} reported quiet for {state.epoch} and logs {transaction}")
+        relieved = state.previous_primary == mysqld.name and not state.primary
+        if relieved and self._promised.get(mysqld.name) == state.epoch:
+            raise Violation("promise", f"{mysqld.name} reported quiet for {state.epoch} and logs {transaction}")
 
     def check_acknowledged_held(self) -> None:
         """Rule R6: in the floor, or on at least k members of S besides the primary."""
@@ -406,12 +407,16 @@ class World:
 
     # --- a run ----------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Faults, then healing; raises Violation."""
+    def run(self, script: Script | None = None) -> None:
+        """Faults drawn by chance or set by a script, then healing; raises Violation."""
         faults = Faults(self)
-        for _ in range(self.config.ticks):
-            faults.tick()
+        steps = script(self) if script else itertools.repeat(None, self.config.ticks)
+        for _ in steps:
+            if script is None:
+                faults.tick()
             self.tick()
+            if self.now > 1000:
+                raise AssertionError("the script never ends")
         faults.heal()
         self.healing = True
         writing_until = self.now + 5
@@ -450,132 +455,7 @@ class World:
                 raise Violation("lost-write", f"{transaction} is missing in the end")
 
 
-class Faults:
-    """What goes wrong. Everything is undone by `heal`."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._rng = world.rng
-        self._back: list[tuple[float, Callable[[], None]]] = []
-
-    def tick(self) -> None:
-        world = self._world
-        due = [undo for at, undo in self._back if at <= world.now]
-        self._back = [(at, undo) for at, undo in self._back if at > world.now]
-        for undo in due:
-            undo()
-        if self._rng.random() < world.config.fault_rate:
-            fault = self._rng.choice(
-                (self._kill_mysqld,) * 3
-                + (self._kill_controller,) * 2
-                + (self._pause_controller,) * 2
-                + (self._freeze_host, self._partition, self._partition, self._slow, self._stop_receiver)
-                + (self._kill_host, self._kill_everything, self._kill_primary, self._kill_primary)
-            )
-            fault()
-
-    def _later(self, undo: Callable[[], None]) -> None:
-        self._back.append((self._world.now + self._rng.choice((0.0, 0.5, 1.0, 3.0, 8.0, 20.0)), undo))
-
-    def _name(self) -> str:
-        return self._rng.choice(list(self._world.mysqlds))
-
-    def _kill_mysqld(self, name: str = "") -> None:
-        name = name or self._name()
-        if name in self._world._cloning:
-            return
-        mysqld = self._world.mysqlds[name]
-        self._world.trace(lambda: f"FAULT kill mysqld {name}")
-        mysqld.kill()
-        self._later(lambda: self._restart(name))
-
-    def _restart(self, name: str) -> None:
-        if name not in self._world._cloning:
-            self._world.mysqlds[name].start()
-
-    def _kill_primary(self) -> None:
-        if self._world.state.primary:
-            self._kill_mysqld(self._world.state.primary)
-
-    def _kill_controller(self, name: str = "") -> None:
-        controller = self._world.controllers[name or self._name()]
-        self._world.trace(lambda: f"FAULT kill controller {controller.name}")
-        controller.kill()
-        self._later(controller.start)
-
-    def _kill_host(self) -> None:
-        name = self._name()
-        self._kill_mysqld(name)
-        self._kill_controller(name)
-
-    def _kill_everything(self) -> None:
-        for name in self._world.mysqlds:
-            self._kill_mysqld(name)
-            self._kill_controller(name)
-
-    def _pause_controller(self) -> None:
-        controller = self._world.controllers[self._name()]
-        controller.paused_until = self._world.now + self._rng.choice((0.5, 3.0, 10.0))
-        self._world.trace(lambda: f"FAULT pause controller {controller.name} until {controller.paused_until:.2f}")
-
-    def _freeze_host(self) -> None:
-        name = self._name()
-        mysqld, controller = self._world.mysqlds[name], self._world.controllers[name]
-        mysqld.frozen = True
-        self._world.trace(lambda: f"FAULT freeze host {name}")
-        if self._rng.random() < 0.5:
-            controller.paused_until = 1e9
-
-        def thaw() -> None:
-            mysqld.frozen = False
-            controller.paused_until = 0.0
-
-        self._later(thaw)
-
-    def _partition(self) -> None:
-        world = self._world
-        names = list(world.mysqlds)
-        if self._rng.random() < 0.5:
-            one = self._name()
-            pairs = {frozenset((one, n)) for n in names if n != one}
-        else:
-            pairs = {frozenset(p) for p in itertools.combinations(names, 2) if self._rng.random() < 0.4}
-        world.cut |= pairs
-        world.trace(lambda: f"FAULT cut {sorted(sorted(p) for p in pairs)}")
-        self._later(lambda: world.cut.difference_update(pairs))
-
-    def _slow(self) -> None:
-        name = self._name()
-        self._world.slow[name] = self._rng.choice((0.0, 0.1))
-        self._later(lambda: self._world.slow.__setitem__(name, 1.0))
-
-    def _stop_receiver(self) -> None:
-        mysqld = self._world.mysqlds[self._name()]
-        mysqld.stop_receiver()
-
-    def heal(self) -> None:
-        world = self._world
-        world.trace(lambda: "HEAL")
-        for _, undo in self._back:
-            undo()
-        self._back = []
-        world.cut.clear()
-        world.slow = dict.fromkeys(world.mysqlds, 1.0)
-        for controller in world.controllers.values():
-            controller.paused_until = 0.0
-            controller.start()
-        self.keep_alive()
-
-    def keep_alive(self) -> None:
-        """systemd restarts what ended, and nothing stays frozen."""
-        for name, mysqld in self._world.mysqlds.items():
-            mysqld.frozen = False
-            self._restart(name)
-
-
 def _brief(command: c.AnyCommand) -> str:
-    words = [str(type(command).__struct_config__.tag)]
-    for field in ("member", "target", "cause", "proof", "reporters", "certificate"):
-        if value := getattr(command, field, ""):
-            words.append(f"{field}={value}")
-    return " ".join(words)
+    fields = ("member", "target", "cause", "proof", "reporters", "certificate")
+    values = {field: getattr(command, field, "") for field in fields}
+    return " ".join([str(type(command).__struct_config__.tag), *(f"{f}={v}" for f, v in values.items() if v)])

@@ -1,0 +1,222 @@
+"""Each safety rule broken on purpose, to see that the model's checkers notice.
+
+A mutation lies to the production code about what it sees, or drops an action that it asked for; no file is patched.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftctl.cluster import commands as c
+from raftctl.cluster.apply import apply
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.observation import MySQLObservation
+from raftctl.cluster.state import ClusterState
+from raftctl.planner import local
+from raftctl.planner.leader import Verdict, decide
+from raftctl.planner.local import Action, LocalContext, LocalPlan, decide_local
+from raftctl.planner.view import ClusterView, Seen
+from tests.simulation.cluster_model_world import Rules
+
+replace = msgspec.structs.replace
+
+
+class OneReporterTooFew(Rules):
+    """R3: the choice is made with |S| - k - 1 fenced replicas."""
+
+    def apply(self, state: ClusterState, command: c.AnyCommand, index: int) -> ClusterState:
+        if isinstance(command, c.Promote) and state.required_acks:
+            after = apply(replace(state, required_acks=state.required_acks + 1), command, index)[0]
+            return replace(after, required_acks=state.required_acks) if after.version != state.version else state
+        return super().apply(state, command, index)
+
+    def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
+        more = replace(state, required_acks=state.required_acks + 1) if state.required_acks else state
+        verdict = decide(more, view)
+        if isinstance(verdict.command, (c.BeginFailover, c.Promote)):
+            return verdict
+        return decide(state, view)
+
+
+class BelowFloor(Rules):
+    """R4: the target need not hold the floor."""
+
+    def apply(self, state: ClusterState, command: c.AnyCommand, index: int) -> ClusterState:
+        if isinstance(command, c.Promote):
+            after = apply(replace(state, floor=GTIDSet()), command, index)[0]
+            return after if after.version != state.version else state
+        return super().apply(state, command, index)
+
+    def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
+        return decide(replace(state, floor=GTIDSet()), view)
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        return decide_local(replace(state, floor=GTIDSet()), me, seen, context)
+
+
+class _Unapplied(Rules):
+    @staticmethod
+    def _blind(seen: MySQLObservation) -> MySQLObservation:
+        return replace(seen, gtid_received=seen.gtid_received & seen.gtid_executed)
+
+
+class OpenBeforeApplied(_Unapplied):
+    """R4: the target becomes writable without having applied what it received."""
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        if state.primary == me and state.floor <= seen.holds:
+            plan = decide_local(replace(state, floor=GTIDSet()), me, self._blind(seen), context)
+            return replace(plan, actions=tuple(a for a in plan.actions if not isinstance(a, local.ForgetSource)))
+        return decide_local(state, me, seen, context)
+
+
+class RepointBeforeApplied(_Unapplied):
+    """R5: a replica changes its source without having applied what it received."""
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        blind = self._blind(seen) if state.primary not in ("", me) else seen
+        return decide_local(state, me, blind, context)
+
+
+class _BlindPrimary(Rules):
+    """What the leader sees of the primary while it looks after S."""
+
+    def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
+        seen = view.members.get(state.primary)
+        if seen and seen.report.mysql and seen.report.mysql.observation:
+            observation = self.changed(seen.report.mysql.observation)
+            report = replace(seen.report, mysql=replace(seen.report.mysql, observation=observation))
+            view = replace(view, members={**view.members, state.primary: replace(seen, report=report)})
+        return decide(state, view)
+
+    def changed(self, observation: MySQLObservation) -> MySQLObservation:
+        raise NotImplementedError
+
+
+class ShrinkWithoutHolders(_BlindPrimary):
+    """R6: a leaver leaves S before k of the others hold what it may have acknowledged alone."""
+
+    def changed(self, observation: MySQLObservation) -> MySQLObservation:
+        return replace(observation, gtid_executed=GTIDSet(), gtid_owned=GTIDSet())
+
+
+class ShrinkWithoutOwned(_BlindPrimary):
+    """R6: commits that wait for an acknowledgement are forgotten when the holders are counted."""
+
+    def changed(self, observation: MySQLObservation) -> MySQLObservation:
+        return replace(observation, gtid_owned=GTIDSet())
+
+
+class OutsidersAcknowledge(Rules):
+    """R6: a member outside S replicates with its acknowledging flag on."""
+
+    def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
+        return decide(state, replace(view, members={m: self._without_flag(s) for m, s in view.members.items()}))
+
+    @staticmethod
+    def _without_flag(seen: Seen) -> Seen:
+        mysql = seen.report.mysql
+        if mysql is None or mysql.observation is None:
+            return seen
+        semi_sync = replace(mysql.observation.semi_sync, replica_enabled=False)
+        observation = replace(mysql.observation, semi_sync=semi_sync)
+        return replace(seen, report=replace(seen.report, mysql=replace(mysql, observation=observation)))
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        plan = decide_local(state, me, seen, context)
+        if local.SetAcknowledging(on=False) in plan.actions and state.primary not in ("", me):
+            semi_sync = replace(seen.semi_sync, replica_enabled=False)
+            return decide_local(state, me, replace(seen, semi_sync=semi_sync), context)
+        return plan
+
+
+class ReopenUnconfirmed(Rules):
+    """R8: a controller that just started opens on what it happens to have applied."""
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        return decide_local(state, me, seen, replace(context, confirmed=True, lease_valid=True))
+
+
+class _Dropping(Rules):
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        plan = decide_local(state, me, seen, self.pretend(state, context))
+        return replace(plan, actions=tuple(a for a in plan.actions if not self.dropped(a)))
+
+    def pretend(self, state: ClusterState, context: LocalContext) -> LocalContext:
+        return context
+
+    def dropped(self, action: Action) -> bool:
+        return False
+
+
+class NoAcknowledgements(_Dropping):
+    """R2: the primary does not wait for acknowledgements."""
+
+    def dropped(self, action: Action) -> bool:
+        return isinstance(action, local.BecomeSource)
+
+
+class LocksNobody(Rules):
+    """R6: the primary says that it locked the accounts, and did not."""
+
+    locks_accounts = False
+
+
+class NotQuiet(Rules):
+    """R3: the previous primary reports itself fenced as soon as super_read_only reads ON."""
+
+    def promised_epoch(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> int:
+        if state.previous_primary == me and not state.primary and seen.super_read_only:
+            return state.epoch
+        return super().promised_epoch(state, me, seen, context)
+
+
+class NotStopped(Rules):
+    """R3: a replica reports itself fenced before its receiver was stopped."""
+
+    def promised_epoch(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> int:
+        if state.previous_primary != me and not state.primary:
+            return state.epoch
+        return super().promised_epoch(state, me, seen, context)
+
+
+class ReadOnlyBySuperAlone(Rules):
+    """R8: super_read_only that still waits for running statements is taken for being in force."""
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        return decide_local(state, me, replace(seen, read_only=seen.super_read_only), context)
+
+
+class StrayStatements(Rules):
+    """A statement that was given up is not ended before the next look: it may take effect after a promise."""
+
+    ends_stray_statements = False
+
+
+class PlanOutlivesMysqld(Rules):
+    """A plan goes on after mysqld restarted in its middle."""
+
+    plan_ends_with_mysqld = False
+
+
+class SameUuidAfterRebuild(Rules):
+    """R9: a rebuilt member gives the numbers of the removed transactions again."""
+
+    rebuild_renews_uuid = False
+
+
+class NoComparison(Rules):
+    """R9: a returning member is not asked what it has that the primary lacks."""
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        known = context.primary_executed if context.primary_executed is None else seen.gtid_executed
+        return decide_local(state, me, seen, replace(context, primary_executed=known))
+
+
+class StaleDecision(Rules):
+    """A command takes effect although another decision was committed since it was made."""
+
+    def apply(self, state: ClusterState, command: c.AnyCommand, index: int) -> ClusterState:
+        if isinstance(command, c.Decision):
+            command = replace(command, based_on=state.version)
+        return super().apply(state, command, index)
