@@ -106,12 +106,16 @@ class Stage:
                 wait_until(lambda m=member: self.executed(m) == wanted, what=f"{member} equals {primary}", timeout=60)
 
     def executed(self, member: str) -> GTIDSet:
+        with connect(self.own_endpoint(member), timeout=10.0) as conn:
+            return GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_executed"))
+
+    def own_endpoint(self, member: str) -> Endpoint:
+        """raftctl's own account on a member, through its unix socket."""
         from raftctl.bootstrap.survey import own_endpoint
         from raftctl.controller.config import load_secrets
 
         secrets = load_secrets(self.cluster.inventory.credentials / "secrets.json")
-        with connect(own_endpoint(self.cluster.inventory.host(member), secrets), timeout=10.0) as conn:
-            return GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_executed"))
+        return own_endpoint(self.cluster.inventory.host(member), secrets)
 
 
 def connect_soon(stage: Stage):
