@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := raftctl tests
 
-.PHONY: help demo test lint types unit integration simulate clean
+.PHONY: help demo test lint types unit integration simulate chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,13 @@ integration: $(READY) ## tests on real MySQL, real processes, real networks
 SEEDS ?= 10000
 simulate: $(READY) ## the Raft simulator over SEEDS seeds
 	RAFTCTL_SEEDS=$(SEEDS) $(BIN)/pytest tests/simulation -n 2 --dist worksteal -q --timeout 0
+
+MINUTES ?= 10
+SEED ?=
+NODES ?= 3
+WITNESSES ?= 0
+chaos: $(READY) ## break a cluster at random for MINUTES, from SEED; as root
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) --nodes $(NODES) --witnesses $(WITNESSES) $(if $(SEED),--seed $(SEED))
 
 clean: ## remove the virtual environment and build files
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -149,22 +149,29 @@ def _out_of_order(chain: Sequence[Operation]) -> list[str]:
 def check_reigns(operations: Iterable[Operation], reigns: Sequence[Reign]) -> list[str]:
     """Every acknowledgement fits into a reign of the member that gave it, in the order of the epochs.
 
-    An operation that began after another one was acknowledged belongs to the same reign or to a later one, and none
-    to a reign that had not begun when it ended. Giving each the earliest reign that it can have shows whether there
-    is a way: two members that acknowledge side by side leave none."""
+    An operation that began after another one was acknowledged belongs to the same reign or to a later one; it ended
+    after its reign had begun, and it began before the next one did: by then its member was fenced. Giving each
+    the earliest reign that it can have shows whether there is a way: two members that acknowledge side by side leave
+    none."""
     acknowledged = [op for op in operations if op.work is not Work.TOTAL and op.outcome is Outcome.OK]
     ordered = sorted(reigns, key=lambda reign: reign.epoch)
+    ends = [*(reign.since for reign in ordered[1:]), float("inf")]
     ended: list[float] = []  # of operations placed so far, ascending, with the latest epoch up to there beside it
     latest: list[int] = []
     found = []
     for op in sorted(acknowledged, key=lambda op: op.began):
         position = bisect.bisect_left(ended, op.began)
         floor = latest[position - 1] if position else 0
-        reign = next((r for r in ordered if r.member == op.member and r.epoch >= floor), None)
-        if reign is None or reign.since > op.ended:
+        possible = (
+            reign.epoch
+            for reign, end in zip(ordered, ends, strict=True)
+            if reign.member == op.member and reign.epoch >= floor and reign.since <= op.ended and op.began <= end
+        )
+        epoch = next(possible, 0)
+        if not epoch:
             found.append(f"acknowledged outside of {op.member}'s reign, at epoch {floor} or later: {_named(op)}")
             continue
-        _place(ended, latest, op.ended, reign.epoch)
+        _place(ended, latest, op.ended, epoch)
     return found
 
 
