@@ -61,6 +61,10 @@ SELECT @@server_uuid AS server_uuid, @@server_id AS server_id, @@version AS vers
        @@GLOBAL.gtid_purged AS gtid_purged, @@GLOBAL.gtid_executed AS gtid_executed
 """
 
+_OWNER = re.compile(r"#[0-9]+")
+# As few digits as possible: the rest are the UUID's.
+_OWNER_BEFORE_UUID = re.compile(r"#[0-9]+?(?=[0-9a-f]{8}-)", re.IGNORECASE)
+
 _SETTINGS_WITH_SEMI_SYNC = f"""{_SETTINGS},
        @@GLOBAL.rpl_semi_sync_source_enabled AS source_enabled,
        @@GLOBAL.rpl_semi_sync_source_wait_for_replica_count AS required_acks,
@@ -115,8 +119,10 @@ def parse_observation(channel_rows: Sequence[Row], status_rows: Sequence[Row], s
 
 
 def parse_owned(text: str) -> GTIDSet:
-    """Read `@@GLOBAL.gtid_owned`: a GTID set in which each number carries its thread, `uuid:8#16:7#17`."""
-    return GTIDSet.parse(re.sub(r"#[0-9]+", "", text))
+    """Read `@@GLOBAL.gtid_owned`: a GTID set in which each number carries its thread, `uuid:8#16:7#17`.
+
+    Nothing stands between one source's part and the next: `uuid:8#16uuid:7#17` (MySQL 9.7.4)."""
+    return GTIDSet.parse(_OWNER.sub("", _OWNER_BEFORE_UUID.sub(",", text)))
 
 
 def _parse_channel(rows: Sequence[Row], *, all_applied: bool) -> Channel | None:

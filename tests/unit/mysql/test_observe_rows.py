@@ -180,6 +180,9 @@ def test_a_workers_error_wins_over_the_coordinators() -> None:
         (f"{DB1}:7#17", f"{DB1}:7"),
         (f"{DB1}:11#21:10#20:9#19,\n{DB2}:1#4", f"{DB1}:9-11,{DB2}:1"),
         (f"{DB1}:red:3#5", f"{DB1}:red:3"),
+        # recorded: nothing separates the sources
+        (f"{DB1}:385#53{DB2}:7#9", f"{DB1}:385,{DB2}:7"),
+        (f"{DB1}:1#1:2#9{'9' + DB2[1:]}:7#9:8#10", f"{DB1}:1-2,{'9' + DB2[1:]}:7-8"),
     ],
 )
 def test_owned_transactions_carry_their_threads(text: str, owned: str) -> None:
