@@ -10,11 +10,6 @@ import typer
 app = typer.Typer(no_args_is_help=True, help="The processes that systemd starts.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `run` a subcommand while it is the only one."""
-
-
 @app.command("run")
 def run(
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The controller's configuration.")],
@@ -23,3 +18,15 @@ def run(
     from raftctl.controller.main import run as run_controller
 
     run_controller(config)
+
+
+@app.command("gate")
+def gate(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The controller's configuration.")],
+) -> None:
+    """Wait until mysqld may start, and cut what a crash left unacknowledged. Run before every start of mysqld.
+
+    To start it undecided, make the file gate-open in the controller's directory: it counts for one start."""
+    from raftctl.controller.gate import run as pass_gate
+
+    pass_gate(config)

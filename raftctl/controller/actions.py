@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from raftctl.api_client import split_address
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import Member
+from raftctl.controller import gate_protocol
 from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql import accounts, clone, fencing, replication, semisync
 from raftctl.mysql.client import Connection, Endpoint, connect
@@ -29,8 +31,8 @@ CLONE_SECONDS: Final = 24 * 3600.0
 class Hands:
     """Works on one mysqld through a connection of its own. Not thread-safe: one worker thread uses it.
 
-    `spare` are the sessions of the other threads, which StopReceiver leaves alone. What the actions learned or proved
-    stays in the attributes until `forget` (mysqld restarted)."""
+    `spare` are the sessions of the other threads, which StopReceiver leaves alone; `directory` is the controller's own.
+    What the actions learned or proved stays in the attributes until `forget` (mysqld restarted)."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Hands:
         password: Secret,
         services: ServiceManager,
         spare: Callable[[], Collection[int]],
+        directory: Path,
     ) -> None:
         self._endpoint = endpoint
         self._me = me
@@ -48,6 +51,7 @@ class Hands:
         self._replication_password = password
         self._services = services
         self._spare = spare
+        self._directory = directory
         self._conn: Connection | None = None
         self.forget()
 
@@ -100,21 +104,30 @@ class Hands:
         replication.forget_source(self._open(), timeout=STATEMENT_SECONDS)
 
     def _ask_primary(self, action: plan.AskPrimary) -> None:
-        host, port = self._address(action.primary)
+        self.primary_executed = self.held_by(action.primary)
+
+    def held_by(self, member: str) -> GTIDSet:
+        """What a member's mysqld has executed, received, or written to its binary log before the commit ended. Safe to
+        call from any thread. Raises MySQLError.
+
+        What it owns under another server's UUID does not count: its applier may be at work on a transaction of which
+        only the beginning was received, and which will never be complete."""
+        host, port = self._address(member)
         there = Endpoint(user=self._endpoint.user, password=self._endpoint.password, host=host, port=port)
         with connect(there, connect_timeout=CONNECT_SECONDS, timeout=STATEMENT_SECONDS) as conn:
             seen = observe(conn)
-        # A replica may have applied what still waits for an acknowledgement at the primary (AFTER_SYNC).
-        self.primary_executed = seen.gtid_owned | seen.gtid_executed
+            # A replica may have applied what still waits for an acknowledgement at the primary (AFTER_SYNC).
+            return seen.gtid_owned.restrict(seen.server_uuid) | seen.holds
 
     def _point_to(self, action: plan.PointTo) -> None:
         replication.point_to(self._open(), self._source(action.primary), timeout=STATEMENT_SECONDS)
 
     def _rebuild(self, action: plan.Rebuild) -> None:
-        if (
-            clone.clone_from(self._open(), self._source(action.donor), timeout=CLONE_SECONDS)
-            is AfterClone.MUST_BE_STARTED
-        ):
+        """The gate, which mysqld passes on its way up, sees the mark and has a new server UUID chosen."""
+        mark = self._directory / gate_protocol.NEW_UUID
+        mark.touch()
+        after = clone.clone_from(self._open(), self._source(action.donor), timeout=CLONE_SECONDS)
+        if after is AfterClone.MUST_BE_STARTED:
             self._services.start(Unit.MYSQLD, timeout=START_SECONDS)
 
     def _source(self, member: str) -> Source:

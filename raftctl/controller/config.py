@@ -41,12 +41,14 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class MySQLConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the controller reaches its own mysqld. The password of `user` is `Secrets.admin_password`."""
+    """How the controller reaches its own mysqld. The password of `user` is `Secrets.admin_password`. `gate_seconds` is
+    how long mysqld's start may wait for the controllers to say who is primary."""
 
     socket: str
     host: str
     port: int
     user: str = "raftctl"
+    gate_seconds: float = 20.0
 
 
 class ServicesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

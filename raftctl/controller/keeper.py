@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from raftctl.cluster.facts import MemberReport, MySQLFacts, MySQLState
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import MySQLObservation
 from raftctl.cluster.state import ClusterState, Member, Phase
+from raftctl.controller import gate_protocol
 from raftctl.controller.actions import Hands
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.fencing import Fenced, Ladder
@@ -75,7 +77,8 @@ class Standstill:
 class Keeper:
     """One data member's mysqld. Everything but the blocking calls runs on the event loop.
 
-    `record` gets lines for the cluster's history; `on_change` is called when the report's content changed."""
+    `record` gets lines for the cluster's history; `on_change` is called when the report's content changed; `directory`
+    is the controller's own."""
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class Keeper:
         members: Callable[[], Mapping[str, Member]],
         record: Callable[[Record], None],
         on_change: Callable[[], None],
+        directory: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._me = me
@@ -97,7 +101,9 @@ class Keeper:
         self._record = record
         self._on_change = on_change
         self._clock = clock
+        self._directory = directory
         self.confirmed = False
+        self.gate_note = ""  # what mysqld's start waits for
         self._observer = Observer(endpoint=endpoint, patience=2.0, clock=clock)
         self._ladder = Ladder(endpoint=endpoint, services=services)
         self._hands = Hands(
@@ -107,6 +113,7 @@ class Keeper:
             password=replication_password,
             services=services,
             spare=self._own_sessions,
+            directory=directory,
         )
         self._observing = ThreadPoolExecutor(1, thread_name_prefix="observer")
         self._acting = ThreadPoolExecutor(1, thread_name_prefix="actions")
@@ -158,6 +165,10 @@ class Keeper:
             if not acted:
                 await self._rest()
 
+    def held_by(self, member: str) -> GTIDSet:
+        """What a member's mysqld holds: see `Hands.held_by`. Blocking; from any thread. Raises MySQLError."""
+        return self._hands.held_by(member)
+
     def _own_sessions(self) -> list[int]:
         """This controller's other sessions. Read from the worker's thread: a stale answer costs a reconnect."""
         sentinel = self._sentinel.thread_id if self._sentinel is not None else None
@@ -202,10 +213,12 @@ class Keeper:
             # Perhaps another mysqld process than before: nothing proven about the old one holds.
             self._session, self._stopped_epoch = look.session, 0
             self._hands.forget()
+            if self._observer.files is not None:
+                gate_protocol.remember(self._directory, self._observer.files)
             context = msgspec.structs.replace(context, stopped_epoch=0, locked=None, primary_executed=None)
         self._look = look
         self._standstill.note(look.observation, self._clock())
-        decided = plan.LocalPlan(note=look.error)
+        decided = plan.LocalPlan(note=self.gate_note or look.error)
         if look.observation is not None:
             decided = plan.decide_local(state, self._me, look.observation, context)
         elif look.state is MySQLState.UNRESPONSIVE and self._me in (state.primary, state.previous_primary):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
@@ -19,10 +20,11 @@ from raftctl.cluster.commands import Record
 from raftctl.cluster.facts import MemberFacts, MemberReport, RaftFacts
 from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.consensus.types import Config, Event, NotLeader, Role
-from raftctl.controller import messages
+from raftctl.controller import gate_protocol, messages
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.config import ControllerConfig, Secrets
 from raftctl.controller.events import NodeEvent, NodeEventKind
+from raftctl.controller.gate_server import GateServer
 from raftctl.controller.keeper import Keeper
 from raftctl.controller.leader import Leader
 from raftctl.controller.lease import Lease
@@ -103,6 +105,15 @@ class Node:
             members=self._members,
             record=self._remember,
             on_change=self._report_now,
+            directory=Path(self.config.directory),
+        )
+
+    def _make_gate(self, keeper: Keeper) -> GateServer:
+        def note(text: str) -> None:
+            keeper.gate_note = text
+
+        return GateServer(
+            me=self.name, current=self._current_state, ask_primary=keeper.held_by, record=self._remember, note=note
         )
 
     def _members(self) -> dict[str, Member]:
@@ -114,11 +125,16 @@ class Node:
         """Until cancelled. Raises what RaftNode.start raises; any other exception is a bug and ends the process."""
         await self.raft.start()
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with self._gate(), asyncio.TaskGroup() as tasks:
                 for task in self._tasks():
                     tasks.create_task(task)
         finally:
             await self.raft.stop()
+
+    def _gate(self) -> contextlib.AbstractAsyncContextManager[None]:
+        if self.keeper is None:
+            return contextlib.nullcontext()
+        return self._make_gate(self.keeper).listening(Path(self.config.directory) / gate_protocol.SOCKET)
 
     def _tasks(self) -> list[Coroutine[Any, Any, None]]:
         tasks = [self._report_forever(), self._write_history(), self.leader.run(), self._confirm()]
@@ -126,6 +142,11 @@ class Node:
             watch = self.keeper.watch_lease(ttl=lambda: self.log.state.settings.lease_ttl, interval=LEASE_WATCH_SECONDS)
             tasks += [self.keeper.run(), watch]
         return tasks
+
+    async def _current_state(self, timeout: float) -> ClusterState:
+        """The state as of now or later, confirmed by a majority. Raises TimeoutError."""
+        await self.raft.read_index(timeout)
+        return self.log.state
 
     async def _confirm(self) -> None:
         """Learn once that the applied state is no older than this process (see planner.local)."""

@@ -14,6 +14,7 @@ from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.errors import ConnectionLost, ConnectTimeout, ServerGone, StatementTimeout
 from raftctl.mysql.observe import observe
+from raftctl.mysql.tail import ServerFiles, server_files
 
 PROBE_SECONDS: Final = 1.0
 
@@ -40,6 +41,7 @@ class Observer:
         self._clock = clock
         self._conn: Connection | None = None
         self._session = 0
+        self.files: ServerFiles | None = None  # of the server last connected to
         self._silent_since: float | None = None
 
     @property
@@ -65,15 +67,19 @@ class Observer:
 
     def _observe(self) -> MySQLObservation:
         if self._conn is None or not self._conn.is_open or self._conn.has_hung_up():
-            self._conn = connect(self._endpoint, connect_timeout=PROBE_SECONDS, timeout=PROBE_SECONDS)
-            self._session += 1
+            self._conn = self._connect()
         try:
             return observe(self._conn)
         except ConnectionLost:
             self._conn.close()
-            self._conn = connect(self._endpoint, connect_timeout=PROBE_SECONDS, timeout=PROBE_SECONDS)
-            self._session += 1
+            self._conn = self._connect()
             return observe(self._conn)
+
+    def _connect(self) -> Connection:
+        conn = connect(self._endpoint, connect_timeout=PROBE_SECONDS, timeout=PROBE_SECONDS)
+        self._session += 1
+        self.files = server_files(conn, timeout=PROBE_SECONDS)
+        return conn
 
     def _no_answer(self, error: str) -> Look:
         now = self._clock()

@@ -107,7 +107,9 @@ class Sandbox:
         if not member.witness:
             # mysqld refuses to start while the pid in its socket's lock file lives, whoever has that pid now
             lock = f"{self.layout.place(self.directory, member).socket}.lock"
+            gate = [sys.executable, "-m", "raftctl", "controller", "gate", "--config", config]
             units[Unit.MYSQLD] = {"argv": list(mysqld), "restart": "on-failure", "stale": [lock]}
+            units[Unit.MYSQLD] |= {"gate": gate, "gate_condition": config}
         return units
 
     def _wait_for_mysqld(self, member: SandboxMember) -> None:

@@ -42,9 +42,9 @@ class Unit:
     """One program to keep running.
 
     `spec` holds argv, log, and optionally env, gate (a command that must end with 0 before each start, as
-    ExecStartPre), restart ("on-failure" or "always"), condition (a file without which the unit does not
-    start) and stale (files to remove before a start: nobody else runs this unit, so they are left-overs of a
-    dead process).
+    ExecStartPre), gate_condition (a file without which there is no gate), restart ("on-failure" or "always"),
+    condition (a file without which the unit does not start) and stale (files to remove before a start: nobody
+    else runs this unit, so they are left-overs of a dead process).
     """
 
     def __init__(self, name: str, spec: dict[str, Any], environment: dict[str, str]) -> None:
@@ -62,7 +62,7 @@ class Unit:
         self.restart_at: float | None = None
 
     def may_start(self) -> bool:
-        return "condition" not in self._spec or Path(self._spec["condition"]).exists()
+        return _exists(self._spec, "condition")
 
     def start(self) -> None:
         if self.masked:
@@ -105,7 +105,7 @@ class Unit:
 
     def _begin(self) -> None:
         self.restart_at = None
-        self._in_gate = "gate" in self._spec
+        self._in_gate = "gate" in self._spec and _exists(self._spec, "gate_condition")
         self._spawn(self._spec["gate"] if self._in_gate else self._spec["argv"])
 
     def _spawn(self, argv: list[str]) -> None:
@@ -259,6 +259,11 @@ class Supervisor:
             case other:
                 raise RequestError(f"unknown operation {other!r}")
         return {"before": before, "status": unit.status()}
+
+
+def _exists(spec: dict[str, Any], condition: str) -> bool:
+    """Whether the file is there that `condition` names; true when nothing is named."""
+    return condition not in spec or Path(spec[condition]).exists()
 
 
 def say(text: str) -> None:
