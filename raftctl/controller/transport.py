@@ -193,7 +193,7 @@ class PeerTransport:
         backoff = shortest
         while True:
             if peer.connection is None:
-                with contextlib.suppress(OSError, TimeoutError):
+                with contextlib.suppress(OSError, TimeoutError, UnicodeError):  # the last: not a host name at all
                     await self._dial(peer)
             if peer.connection is not None:
                 backoff = shortest

@@ -117,7 +117,7 @@ class Wal:
 
         Raises LogInUseError, LogIdentityError, CorruptLogError; WalWriteError when the disk refuses a write.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(directory)
         lock_fd = _lock(directory)
         try:
             wal = cls(directory, lock_fd, FileHeader(FORMAT_VERSION, cluster_id, node_id))
@@ -255,7 +255,7 @@ class _Scan:
             raise self.corrupt("its first record is missing or damaged")
         try:
             return msgspec.msgpack.decode(payload, type=FileHeader)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise self.corrupt("its first record is not a header") from error
 
     def next(self) -> bytes | None:
@@ -322,7 +322,7 @@ def _replay(scan: _Scan) -> Recovered:
     while (payload := scan.next()) is not None:
         try:
             batch = decoder.decode(payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise scan.corrupt("a record cannot be decoded") from error
         hard_state = batch.hard_state or hard_state
         if batch.snapshot is not None:
@@ -388,6 +388,15 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _make_directory(directory: Path) -> None:
+    """Create it and what is missing above it, durably: a log in a directory that a power cut takes back is no
+    log."""
+    if not directory.exists():
+        _make_directory(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        _sync_directory(directory.parent)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -131,6 +131,8 @@ class _Proof(msgspec.Struct, frozen=True, array_like=True, tag="proof"):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+# What decoding can raise on bytes of strangers: malformed, of another type, not UTF-8, nested thousands deep.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class DiallerHandshake:
@@ -236,7 +238,7 @@ def _mismatch(me: Identity, peer: Identity) -> Refusal | None:
 def _decode(body: bytes, expected: Any) -> Any:
     try:
         return msgspec.msgpack.decode(body, type=expected)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise Refused(Refusal.MALFORMED) from error
 
 
@@ -346,5 +348,5 @@ def unpack(body: bytes | memoryview) -> list[PeerMessage]:
     """Raises ProtocolViolation when it is not a list of messages."""
     try:
         return _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise ProtocolViolation(Refusal.MALFORMED, str(error)) from error

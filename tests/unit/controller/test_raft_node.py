@@ -15,9 +15,10 @@ import pytest
 
 from raftctl.consensus.types import ChangeRefused, Config, Entry, EntryKind, EventKind, HardState, NotLeader, Role
 from raftctl.controller.events import NodeEventKind
+from raftctl.controller.forced_membership import make_sole_voter, position
 from raftctl.controller.raft_node import MAX_COMMAND_BYTES, NodeStopped, ProposalLost, RaftNode
 from raftctl.controller.transport import Address
-from raftctl.controller.wal import FILE_NAME, Wal
+from raftctl.controller.wal import FILE_NAME, LogInUseError, Wal
 from raftctl.controller.wal_writer import EXIT_BROKEN
 from raftctl.controller.wire import ClusterKey
 from raftctl.sandbox.network import free_ports
@@ -362,6 +363,29 @@ async def test_a_member_joins_as_a_learner_and_another_leaves(start: Start) -> N
     assert await propose(remaining, b"after") == 2
     await new.node.read_index(30)
     assert new.node.status().voters == stay
+
+
+async def test_a_survivor_goes_on_alone_and_shuts_out_those_who_missed_it(start: Start, tmp_path: Path) -> None:
+    """Rule R10."""
+    members = await start("n1", "n2", "n3", **COMPACT_OFTEN)
+    for n in range(100):
+        await propose(members, str(n).encode() * 50)
+    survivor = members[0]
+    await survivor.node.read_index(30)
+    log = {"directory": tmp_path / "n1", "cluster_id": "orders", "node_id": "n1"}
+    with pytest.raises(LogInUseError):
+        make_sole_voter(**log)
+    for member in members:
+        await member.node.stop()
+    before = position(**log)
+    assert make_sole_voter(**log) == position(**log) > before
+    [alone] = await start("n1", incarnation=2)
+    assert await propose([alone], b"after") == 101
+    assert alone.node.status().voters == ("n1",)
+    [returned] = await start("n2")
+    await until(lambda: any(e.detail.get("reason") == "stale-incarnation" for e in returned.events + alone.events))
+    assert alone.node.status().connected == ()
+    assert b"after" not in returned.applied
 
 
 def test_a_state_machine_that_fails_ends_the_process(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raftctl.consensus.types import AppendEntries, Entry, EntryKind, RequestVote
@@ -145,6 +145,8 @@ def test_a_later_protocol_version_is_refused_by_reason() -> None:
 
 
 @given(st.binary(max_size=300))
+@example(b"\x91\xa2\x00\x80")  # text that is not UTF-8
+@example(b"\x96\xa5hello\x01\x94\xa1c\x01\xa1n\xc4\x01i\xa3db2\xc4\x01n" + b"\x91" * 4000)  # nested too deep
 def test_garbage_in_the_handshake_is_malformed(body: bytes) -> None:
     acceptor = AcceptorHandshake(key=KEY, me=identity("db2"), is_peer=lambda _node_id: True)
     with pytest.raises(Refused):

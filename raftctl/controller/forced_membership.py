@@ -1,0 +1,56 @@
+"""Forced membership, the Raft part (rule R10): make one survivor the only voter, when the majority is lost
+for good.
+
+It rewrites nothing: one CONFIG entry is appended to the survivor's own log, in a new term. As the only voter
+the node then commits everything that its log holds, also what no majority had. Choose the survivor with the
+greatest `position`; the other survivors join it again as newcomers, with empty logs, through ordinary
+membership changes. The node must run with a higher incarnation from then on, or the old majority, should it
+return, could still talk to it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from raftctl.consensus.membership import Membership
+from raftctl.consensus.types import Entry, EntryKind, HardState
+from raftctl.controller.wal import Recovered, Wal
+
+
+class LogPosition(NamedTuple):
+    """Logs are compared by the term of their last entry, then by its index (paper section 5.4.1)."""
+
+    last_term: int
+    last_index: int
+
+
+def position(directory: Path, *, cluster_id: str, node_id: str) -> LogPosition:
+    """Where the log of a stopped controller ends. Raises the errors of `Wal.open`."""
+    wal, recovered = Wal.open(directory, cluster_id=cluster_id, node_id=node_id)
+    wal.close()
+    return _last(recovered)
+
+
+def make_sole_voter(directory: Path, *, cluster_id: str, node_id: str) -> LogPosition:
+    """Append a configuration with `node_id` alone to the log of its stopped controller; returns where that
+    stands.
+
+    Repeating it is harmless. Raises the errors of `Wal.open` (LogInUseError while the controller runs)."""
+    wal, recovered = Wal.open(directory, cluster_id=cluster_id, node_id=node_id)
+    try:
+        last = _last(recovered)
+        term = max(recovered.hard_state.term, last.last_term) + 1
+        entry = Entry(last.last_index + 1, term, EntryKind.CONFIG, Membership.of([node_id]).encode())
+        wal.append(HardState(term, node_id), [entry])
+    finally:
+        wal.close()
+    return LogPosition(term, entry.index)
+
+
+def _last(recovered: Recovered) -> LogPosition:
+    if recovered.entries:
+        return LogPosition(recovered.entries[-1].term, recovered.entries[-1].index)
+    if recovered.snapshot is not None:
+        return LogPosition(recovered.snapshot.term, recovered.snapshot.index)
+    return LogPosition(0, 0)
