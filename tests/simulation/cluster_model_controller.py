@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.cluster_model_world import World
 
 NOTHING = GTIDSet()
+STAND_STILL_SECONDS = 1.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,6 +69,7 @@ class Controller:
         self.stopped_epoch = 0
         self.locked: tuple[str, ...] | None = None
         self.primary_executed: GTIDSet | None = None
+        self.waiting, self.waiting_since = NOTHING, self._world.now
         self.task: Task | None = None
         self.starts_seen = -1
         self.heard: dict[str, Heard] = {}
@@ -123,7 +125,8 @@ class Controller:
             self.locked, self.primary_executed, self.starts_seen = None, None, self.mysqld.starts
         if self._world.rules.ends_stray_statements:
             self._world.stray = [s for s in self._world.stray if s[0] != self.name]
-        seen = self.mysqld.observe()
+        seen = self._world.observe(self.mysqld)
+        self._watch_commits(seen)
         self.last_observation = seen
         context = self.context()
         plan = self._world.rules.decide_local(self.state, self.name, seen, context)
@@ -139,7 +142,12 @@ class Controller:
             stopped_epoch=self.stopped_epoch,
             locked=self.locked,
             primary_executed=self.primary_executed,
+            commits_stand_still=self._world.now - self.waiting_since > STAND_STILL_SECONDS,
         )
+
+    def _watch_commits(self, seen: MySQLObservation) -> None:
+        if seen.gtid_owned != self.waiting or not seen.gtid_owned:
+            self.waiting, self.waiting_since = seen.gtid_owned, self._world.now
 
     def _mysqld_silent(self) -> None:
         self.task = None
@@ -224,7 +232,10 @@ class Controller:
     def view(self) -> ClusterView:
         now = self._world.now
         return ClusterView(
-            members={m: Seen(h.report, now - h.at, now - h.receiving_at) for m, h in self.heard.items()},
+            members={
+                m: Seen(h.report, now - h.at, now - h.receiving_at, self._world.connected(self.name, m))
+                for m, h in self.heard.items()
+            },
             listening_seconds=now - self.listening_since,
             version_seconds=now - self.version_since,
         )

@@ -213,6 +213,13 @@ class NoComparison(Rules):
         return decide_local(state, me, seen, replace(context, primary_executed=known))
 
 
+class NeverNudges(Rules):
+    """Commits whose acknowledgements were lost with a connection wait for the next write, which may never come."""
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        return decide_local(state, me, seen, replace(context, commits_stand_still=False))
+
+
 class StaleDecision(Rules):
     """A command takes effect although another decision was committed since it was made."""
 

@@ -151,6 +151,10 @@ class Mysqld:
         self._log(transaction, client=client)
         return transaction
 
+    def nudge(self, content: int) -> None:
+        if self.writable:
+            self._log(Transaction(self.uuid, self._next_number(), content), client=False)
+
     def _next_number(self) -> int:
         taken = {c.transaction.number for c in self.waiting if c.transaction.uuid == self.uuid}
         number = 1
@@ -328,7 +332,7 @@ class Mysqld:
 
     # --- observing ------------------------------------------------------------------------------------
 
-    def observe(self) -> MySQLObservation:
+    def observe(self, *, clients: int) -> MySQLObservation:
         return MySQLObservation(
             server_uuid=self.uuid,
             server_id=1,
@@ -347,7 +351,7 @@ class Mysqld:
                 source_status=self.source_enabled,
                 required_acks=self.wait_for,
                 wait_sessions=len(self.waiting) if self.source_enabled else 0,
-                clients=0,
+                clients=clients,
                 replica_enabled=self.acknowledging,
                 replica_status=bool(self.dump and self.dump.acknowledging),
             ),

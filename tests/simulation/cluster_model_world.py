@@ -223,14 +223,23 @@ class World:
             elif self.leader and self.rng.random() < 0.95:
                 self.commit(command)
 
+    def connected(self, a: str, b: str) -> bool:
+        """Whether the controllers' connection stands: also to one that is paused."""
+        return self.controllers[b].alive and self.reachable(a, b)
+
     # --- effects --------------------------------------------------------------------------------------
 
     def ask_primary(self, me: str, primary: str) -> GTIDSet | None:
         mysqld = self.mysqlds[primary]
         if not mysqld.answers or not self.reachable(me, primary):
             return None
-        seen = mysqld.observe()
+        seen = self.observe(mysqld)
         return seen.gtid_owned | seen.gtid_executed
+
+    def observe(self, mysqld: Mysqld) -> MySQLObservation:
+        dumps = [m.dump for m in self.mysqlds.values() if m.dump is not None]
+        mine = [d for d in dumps if d.source is mysqld and d.source_starts == mysqld.starts and d.acknowledging]
+        return mysqld.observe(clients=len(mine))
 
     def carry_out(self, mysqld: Mysqld, action: Action, epoch: int) -> None:
         """The action's effect on mysqld."""
@@ -256,6 +265,8 @@ class World:
             case local.Open():
                 mysqld.open()
                 self._writable(mysqld, epoch)
+            case local.Nudge():
+                mysqld.nudge(next(self._content))
             case local.GoOnline():
                 mysqld.offline = False
             case local.StopWriting():
@@ -422,7 +433,7 @@ class World:
         writing_until = self.now + 5
         for _ in range(HEAL_TICKS_MAX):
             self.tick()
-            self.writes = self.now < writing_until or bool(self.unhealed() and self.rng.random() < 0.1)
+            self.writes = self.now < writing_until
             faults.keep_alive()
             if self.now > writing_until and self.unhealed() == "":
                 break
