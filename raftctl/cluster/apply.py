@@ -173,7 +173,8 @@ def _proven(state: ClusterState, command: c.Promote) -> bool:
     match command.proof:
         case c.Proof.REPLICAS_FENCED:
             replicas = reporters - {state.previous_primary}
-            return state.phase is Phase.FAILOVER and state.required_acks > 0 and len(replicas) >= state.fence_quorum()
+            enough = command.target in replicas and len(replicas) >= state.fence_quorum()
+            return state.phase is Phase.FAILOVER and state.required_acks > 0 and enough
         case c.Proof.PRIMARY_FENCED:
             return state.previous_primary in reporters
         case c.Proof.ASYNC_MAJORITY:

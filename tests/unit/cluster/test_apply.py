@@ -1,0 +1,336 @@
+"""`apply`: every command, every rejection, and the invariants on random command sequences."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftctl.cluster import commands as c
+from raftctl.cluster.apply import Outcome, Rejection, apply, assert_invariants
+from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, MemberRole, Phase
+from tests.support.planner_builders import a_change, a_member, a_promote, a_state, an_init, applied, gtids
+
+STEADY = a_state()
+FAILOVER = a_change(Phase.FAILOVER)
+SWITCHOVER = a_change(Phase.SWITCHOVER, target="db2")
+PROMOTING = applied(FAILOVER, a_promote(FAILOVER))
+
+
+def rejection(state: ClusterState, command: c.AnyCommand) -> Rejection | None:
+    after, outcome = apply(state, command, 1)
+    assert outcome.applied or after is state
+    return outcome.rejection
+
+
+# --- what each command does -------------------------------------------------------------------------
+
+
+def test_init_cluster_begins_the_first_epoch() -> None:
+    state = applied(ClusterState(), an_init())
+    assert (state.phase, state.epoch, state.primary, state.version) == (Phase.PROMOTING, 1, "db1", 1)
+    assert (state.sync_set, state.required_acks, state.floor) == (("db1", "db2", "db3"), 1, gtids("A:1-50"))
+
+
+def test_begin_failover_ends_the_reign() -> None:
+    state = applied(STEADY, c.BeginFailover(based_on=10, cause=c.Cause.HOST_SILENT, target="db3"))
+    assert (state.phase, state.epoch, state.primary) == (Phase.FAILOVER, 2, "")
+    assert (state.previous_primary, state.target, state.version) == ("db1", "db3", 11)
+
+
+def test_a_failover_begun_during_a_change_relieves_the_same_primary() -> None:
+    state = applied(SWITCHOVER, c.BeginFailover(based_on=10, cause=c.Cause.MYSQLD_DEAD))
+    assert (state.phase, state.epoch, state.previous_primary) == (Phase.FAILOVER, 3, "db1")
+
+
+def test_begin_failover_of_one_who_is_still_promoting() -> None:
+    state = applied(PROMOTING, c.BeginFailover(based_on=PROMOTING.version, cause=c.Cause.MYSQLD_DEAD))
+    assert (state.phase, state.epoch, state.previous_primary) == (Phase.FAILOVER, 3, "db2")
+
+
+def test_begin_switchover() -> None:
+    state = applied(STEADY, c.BeginSwitchover(based_on=10, target="db2"))
+    assert (state.phase, state.epoch, state.primary, state.target) == (Phase.SWITCHOVER, 2, "", "db2")
+
+
+def test_promote_makes_the_certificate_the_floor() -> None:
+    assert (PROMOTING.phase, PROMOTING.primary, PROMOTING.epoch) == (Phase.PROMOTING, "db2", 2)
+    assert (PROMOTING.floor, PROMOTING.sync_set, PROMOTING.locked) == (gtids("A:1-100"), ("db2", "db3"), ("db1",))
+
+
+def test_promote_on_the_previous_primarys_word() -> None:
+    command = a_promote(SWITCHOVER, proof=c.Proof.PRIMARY_FENCED, reporters=("db1", "db2"), locked=())
+    assert applied(SWITCHOVER, command).primary == "db2"
+
+
+def test_promote_without_acknowledgements() -> None:
+    state = a_change(Phase.FAILOVER, required_acks=0)
+    assert applied(state, a_promote(state, proof=c.Proof.ASYNC_MAJORITY)).primary == "db2"
+
+
+def test_abort_switchover_gives_the_reign_back() -> None:
+    state = applied(SWITCHOVER, c.AbortSwitchover(based_on=10, why="db2 was lost"))
+    assert (state.phase, state.primary, state.epoch, state.target) == (Phase.PROMOTING, "db1", 2, "")
+
+
+def test_complete_promotion() -> None:
+    assert applied(PROMOTING, c.CompletePromotion(based_on=PROMOTING.version)).phase is Phase.STEADY
+
+
+def test_a_leaver_is_locked_out_then_leaves_and_comes_back() -> None:
+    locked = applied(STEADY, c.Lockout(based_on=10, member="db3", why="silent"))
+    assert (locked.sync_set, locked.locked) == (("db1", "db2", "db3"), ("db3",))
+    shrunk = applied(locked, c.ShrinkSyncSet(based_on=11, member="db3"))
+    assert (shrunk.sync_set, shrunk.locked) == (("db1", "db2"), ("db3",))
+    admitted = applied(shrunk, c.Admit(based_on=12, member="db3"))
+    assert (admitted.sync_set, admitted.locked) == (("db1", "db2"), ())
+    grown = applied(admitted, c.GrowSyncSet(based_on=13, member="db3"))
+    assert (grown.sync_set, grown.locked) == (("db1", "db2", "db3"), ())
+
+
+def test_pause_and_resume_are_no_decisions() -> None:
+    paused = applied(STEADY, c.PauseFailover(reason="upgrade", by="ann", at_ms=5))
+    assert paused.paused is not None
+    assert (paused.paused.reason, paused.paused.by, paused.paused.at_ms) == ("upgrade", "ann", 5)
+    resumed = applied(paused, c.ResumeFailover(by="ann"))
+    assert (resumed.paused, resumed.version) == (None, STEADY.version)
+
+
+def test_record_is_only_remembered() -> None:
+    state = applied(STEADY, c.Record(kind="rebuild", member="db3", epoch=1, why="tail", detail={"seconds": 5.0}))
+    assert (state.history[-1].kind, state.history[-1].detail) == ("rebuild", {"seconds": 5.0})
+    assert state.version == STEADY.version
+
+
+def test_history_says_who_why_before_and_after() -> None:
+    state = applied(
+        STEADY, c.BeginFailover(based_on=10, cause=c.Cause.REQUESTED, why="disk", by="ann", at_ms=7, target="db2")
+    )
+    entry = state.history[-1]
+    assert (entry.kind, entry.by, entry.why, entry.at_ms) == ("begin-failover", "ann", "disk", 7)
+    assert (entry.before, entry.after, entry.epoch, entry.detail) == ("db1", "", 2, {"cause": "requested"})
+    promoted = applied(state, a_promote(state)).history[-1]
+    assert promoted.detail["proof"] == "replicas-fenced"
+    assert promoted.detail["certificate"] == str(gtids("A:1-100"))
+
+
+def test_history_is_bounded() -> None:
+    state = STEADY
+    for index in range(HISTORY_LIMIT + 5):
+        state = apply(state, c.Record(kind="note", member="db1", epoch=1), index)[0]
+    assert len(state.history) == HISTORY_LIMIT
+    assert state.history[-1].index == HISTORY_LIMIT + 4
+
+
+# --- every rejection --------------------------------------------------------------------------------
+
+WITNESSED = a_state(members=[a_member("db1"), a_member("db2"), a_member("w1", role=MemberRole.WITNESS)])
+LOCKED = a_state(locked=("db3",))
+BIG = a_change(Phase.FAILOVER, data=5)
+FIVE = ("db1", "db2", "db3", "db4", "db5")
+
+REJECTIONS = {
+    "decided on an earlier version": (Rejection.STALE, STEADY, c.Lockout(based_on=9, member="db3", why="")),
+    "decided on a later version": (Rejection.STALE, STEADY, c.Lockout(based_on=11, member="db3", why="")),
+    "initialised twice": (Rejection.ALREADY_INITIALIZED, STEADY, an_init()),
+    "nothing there yet": (Rejection.NOT_INITIALIZED, ClusterState(), c.ResumeFailover()),
+    "init: the primary is outside S": (Rejection.INVALID_SET, ClusterState(), an_init(sync_set=("db2", "db3"))),
+    "init: the primary is unknown": (Rejection.INVALID_SET, ClusterState(), an_init(primary="db9")),
+    "init: S has an unknown member": (Rejection.INVALID_SET, ClusterState(), an_init(sync_set=("db1", "db9"))),
+    "failover in a failover": (Rejection.WRONG_PHASE, FAILOVER, c.BeginFailover(based_on=10, cause=c.Cause.REQUESTED)),
+    "failover to an outsider": (
+        Rejection.NOT_ELIGIBLE,
+        a_state(sync_set=("db1", "db2")),
+        c.BeginFailover(based_on=10, cause=c.Cause.REQUESTED, target="db3"),
+    ),
+    "switchover in a failover": (Rejection.WRONG_PHASE, FAILOVER, c.BeginSwitchover(based_on=10, target="db2")),
+    "switchover to the primary": (Rejection.NOT_ELIGIBLE, STEADY, c.BeginSwitchover(based_on=10, target="db1")),
+    "switchover to a locked member": (Rejection.NOT_ELIGIBLE, LOCKED, c.BeginSwitchover(based_on=10, target="db3")),
+    "switchover to a stranger": (Rejection.NOT_ELIGIBLE, STEADY, c.BeginSwitchover(based_on=10, target="db9")),
+    "promote in a reign": (Rejection.WRONG_PHASE, STEADY, a_promote(STEADY)),
+    "promote an outsider": (
+        Rejection.NOT_ELIGIBLE,
+        a_change(Phase.FAILOVER, sync_set=("db1", "db3")),
+        a_promote(FAILOVER),
+    ),
+    "promote below the floor": (
+        Rejection.BELOW_FLOOR,
+        FAILOVER,
+        a_promote(FAILOVER, certificate=gtids("A:1-49")),
+    ),
+    "promote into a larger S": (
+        Rejection.INVALID_SET,
+        a_change(Phase.FAILOVER, sync_set=("db1", "db2", "db3"), data=4),
+        a_promote(FAILOVER, sync_set=("db2", "db4")),
+    ),
+    "promote one that is locked out": (
+        Rejection.INVALID_SET,
+        FAILOVER,
+        a_promote(FAILOVER, locked=("db1", "db2")),
+    ),
+    "promote: a stranger is locked": (Rejection.INVALID_SET, FAILOVER, a_promote(FAILOVER, locked=("db9",))),
+    "promote: the target did not report": (
+        Rejection.NO_PROOF,
+        FAILOVER,
+        a_promote(FAILOVER, reporters=("db1", "db3")),
+    ),
+    "promote: one reporter too few": (Rejection.NO_PROOF, FAILOVER, a_promote(FAILOVER, reporters=("db2",))),
+    "promote: the previous primary is no fenced replica": (
+        Rejection.NO_PROOF,
+        FAILOVER,
+        a_promote(FAILOVER, reporters=("db1", "db2")),
+    ),
+    "promote: an outsider's report does not count": (
+        Rejection.NO_PROOF,
+        a_change(Phase.FAILOVER, sync_set=("db1", "db2", "db4"), data=4, required_acks=1),
+        a_promote(FAILOVER, sync_set=("db2",)),
+    ),
+    "promote: two of five are too few": (
+        Rejection.NO_PROOF,
+        BIG,
+        a_promote(BIG, locked=("db1", "db4", "db5")),
+    ),
+    "promote: replicas in a switchover": (Rejection.NO_PROOF, SWITCHOVER, a_promote(SWITCHOVER)),
+    "promote: the primary's word without the primary": (
+        Rejection.NO_PROOF,
+        SWITCHOVER,
+        a_promote(SWITCHOVER, proof=c.Proof.PRIMARY_FENCED),
+    ),
+    "promote: a majority proves nothing with k = 1": (
+        Rejection.NO_PROOF,
+        FAILOVER,
+        a_promote(FAILOVER, proof=c.Proof.ASYNC_MAJORITY),
+    ),
+    "promote: nobody is known to hold everything": (
+        Rejection.NO_PROOF,
+        a_change(Phase.FAILOVER, sync_set=("db1",)),
+        a_promote(FAILOVER, target="db1", sync_set=("db1",), locked=(), reporters=("db1",)),
+    ),
+    "abort a failover": (Rejection.WRONG_PHASE, FAILOVER, c.AbortSwitchover(based_on=10, why="")),
+    "complete in a steady reign": (Rejection.WRONG_PHASE, STEADY, c.CompletePromotion(based_on=10)),
+    "lock out while promoting": (
+        Rejection.WRONG_PHASE,
+        PROMOTING,
+        c.Lockout(based_on=PROMOTING.version, member="db3", why=""),
+    ),
+    "lock out the primary": (Rejection.INVALID_SET, STEADY, c.Lockout(based_on=10, member="db1", why="")),
+    "lock out twice": (Rejection.INVALID_SET, LOCKED, c.Lockout(based_on=10, member="db3", why="")),
+    "lock out an outsider": (
+        Rejection.INVALID_SET,
+        a_state(sync_set=("db1", "db2")),
+        c.Lockout(based_on=10, member="db3", why=""),
+    ),
+    "shrink in a failover": (Rejection.WRONG_PHASE, FAILOVER, c.ShrinkSyncSet(based_on=10, member="db3")),
+    "shrink by one that is not locked": (Rejection.NOT_LOCKED, STEADY, c.ShrinkSyncSet(based_on=10, member="db3")),
+    "shrink by an outsider": (
+        Rejection.NOT_LOCKED,
+        a_state(sync_set=("db1", "db2"), locked=("db3",)),
+        c.ShrinkSyncSet(based_on=10, member="db3"),
+    ),
+    "shrink below k + 1": (
+        Rejection.INVALID_SET,
+        a_state(sync_set=("db1", "db3"), locked=("db3",)),
+        c.ShrinkSyncSet(based_on=10, member="db3"),
+    ),
+    "admit without a primary": (
+        Rejection.WRONG_PHASE,
+        a_change(Phase.FAILOVER, locked=("db3",)),
+        c.Admit(based_on=10, member="db3"),
+    ),
+    "admit one that is in": (Rejection.NOT_LOCKED, STEADY, c.Admit(based_on=10, member="db3")),
+    "grow while promoting": (
+        Rejection.WRONG_PHASE,
+        PROMOTING,
+        c.GrowSyncSet(based_on=PROMOTING.version, member="db1"),
+    ),
+    "grow by a member of S": (Rejection.INVALID_SET, STEADY, c.GrowSyncSet(based_on=10, member="db3")),
+    "grow by one that is locked": (
+        Rejection.INVALID_SET,
+        a_state(sync_set=("db1", "db2"), locked=("db3",)),
+        c.GrowSyncSet(based_on=10, member="db3"),
+    ),
+    "grow by a witness": (Rejection.INVALID_SET, WITNESSED, c.GrowSyncSet(based_on=10, member="w1")),
+    "pause twice": (
+        Rejection.NOTHING_TO_DO,
+        applied(STEADY, c.PauseFailover(reason="a")),
+        c.PauseFailover(reason="b"),
+    ),
+    "resume what runs": (Rejection.NOTHING_TO_DO, STEADY, c.ResumeFailover()),
+    "record a stranger": (Rejection.UNKNOWN_MEMBER, STEADY, c.Record(kind="x", member="db9", epoch=1)),
+}
+
+
+@pytest.mark.parametrize(("expected", "state", "command"), REJECTIONS.values(), ids=REJECTIONS)
+def test_rejection(expected: Rejection, state: ClusterState, command: c.AnyCommand) -> None:
+    assert rejection(state, command) is expected
+
+
+def test_every_rejection_is_tested() -> None:
+    assert {case[0] for case in REJECTIONS.values()} == set(Rejection)
+
+
+# --- any sequence -----------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(("db1", "db2", "db3", "db4", "w1", "db9"))
+NAME_SETS = st.lists(NAMES, unique=True, max_size=5).map(tuple)
+SETS = st.sampled_from(("", "A:1-50", "A:1-60", "A:1-100", "A:1-100,B:1-5", "B:1-5")).map(gtids)
+MEMBERS = (*(a_member(f"db{i}") for i in range(1, 5)), a_member("w1", role=MemberRole.WITNESS))
+
+
+@st.composite
+def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
+    """Any command, mostly decided on the current version."""
+    based_on = draw(st.sampled_from((version, version, version, version - 1)))
+    name = draw(NAMES)
+    kind = draw(st.sampled_from(c.AnyCommand.__args__))
+    match kind:
+        case c.InitCluster:
+            return an_init(
+                members=MEMBERS, primary=name, sync_set=draw(NAME_SETS), required_acks=draw(st.integers(0, 3))
+            )
+        case c.BeginFailover:
+            return c.BeginFailover(based_on=based_on, cause=c.Cause.REQUESTED, target=draw(st.sampled_from(("", name))))
+        case c.Promote:
+            return c.Promote(
+                based_on=based_on,
+                target=name,
+                certificate=draw(SETS),
+                sync_set=draw(NAME_SETS),
+                locked=draw(NAME_SETS),
+                proof=draw(st.sampled_from(c.Proof)),
+                reporters=draw(NAME_SETS),
+            )
+        case c.BeginSwitchover:
+            return c.BeginSwitchover(based_on=based_on, target=name)
+        case c.AbortSwitchover:
+            return c.AbortSwitchover(based_on=based_on, why="")
+        case c.CompletePromotion:
+            return c.CompletePromotion(based_on=based_on)
+        case c.Lockout:
+            return c.Lockout(based_on=based_on, member=name, why="")
+        case c.PauseFailover:
+            return c.PauseFailover(reason="")
+        case c.ResumeFailover:
+            return c.ResumeFailover()
+        case c.Record:
+            return c.Record(kind="note", member=name, epoch=1)
+        case _:
+            return kind(based_on=based_on, member=name)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.integers(0, 2))
+def test_random_commands_keep_the_invariants(data: st.DataObject, acks: int) -> None:
+    """`apply` is total, gives the same state again, and leaves no state that breaks an invariant."""
+    state = applied(ClusterState(), an_init(members=MEMBERS, sync_set=("db1", "db2", "db3"), required_acks=acks))
+    for index in range(data.draw(st.integers(1, 40))):
+        command = data.draw(command_on(state.version))
+        after, outcome = apply(state, command, index)
+        assert (after, outcome) == apply(state, command, index)
+        assert_invariants(after, before=state)
+        assert state.floor <= after.floor
+        assert outcome.applied or after is state
+        assert after.version - state.version == int(
+            outcome == Outcome() and isinstance(command, (c.Decision, c.InitCluster))
+        )
+        state = after
