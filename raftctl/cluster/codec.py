@@ -42,7 +42,7 @@ def pack(value: object) -> bytes:
 
 def unpack(data: bytes, kind: type[T] | Any) -> T:
     """Raises msgspec.ValidationError (with the path to the fault) or msgspec.DecodeError on bad bytes."""
-    value: T = _decoder(_msgpack_decoders, msgspec.msgpack.Decoder, kind).decode(data)
+    value: T = _decode(_decoder(_msgpack_decoders, msgspec.msgpack.Decoder, kind).decode, data)
     return value
 
 
@@ -51,8 +51,16 @@ def to_json(value: object) -> bytes:
 
 
 def from_json(data: bytes | str, kind: type[T] | Any) -> T:
-    value: T = _decoder(_json_decoders, msgspec.json.Decoder, kind).decode(data)
+    """Raises as `unpack`."""
+    value: T = _decode(_decoder(_json_decoders, msgspec.json.Decoder, kind).decode, data)
     return value
+
+
+def _decode(decode: Callable[[Any], Any], data: bytes | str) -> Any:
+    try:
+        return decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:  # bad text, nested too deep: not msgspec's own errors
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def _decoder(known: dict[Any, D], make: Callable[..., D], kind: Any) -> D:

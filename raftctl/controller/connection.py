@@ -136,7 +136,9 @@ class Connection(asyncio.BufferedProtocol):
             transport.abort()
             return
         _set_options(transport.get_extra_info("socket"), self._dead_after)
-        transport.set_write_buffer_limits(high=0)  # so that pause_writing tells of the first byte that waits
+        # So that pause_writing tells of the first bytes that wait. Not 0: asyncio's TLS then calls it on every other
+        # write, whether anything waits or not.
+        transport.set_write_buffer_limits(high=1)
         if isinstance(self._handshake, DiallerHandshake):
             transport.write(self._handshake.hello)
 

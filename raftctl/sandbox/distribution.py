@@ -176,7 +176,7 @@ def _cached(cache: Path) -> MySQLDistribution | None:
 def _load(entry: Path) -> MySQLDistribution | None:
     try:
         return msgspec.json.decode((entry / "distribution.json").read_bytes(), type=MySQLDistribution)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -130,7 +130,7 @@ def load(directory: Path) -> Layout:
         return msgspec.json.decode((directory / _FILE).read_bytes(), type=Layout)
     except FileNotFoundError:
         raise UsageError(f"{directory} is not a sandbox", hint=f"`raftctl sandbox up {directory}` makes one") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {directory / _FILE}: {error}") from None
 
 
