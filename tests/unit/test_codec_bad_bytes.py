@@ -17,6 +17,7 @@ from raftctl.controller.messages import PeerMessage
 @given(st.binary(max_size=200))
 @example(b"\x91\xa2\x00\x80")
 @example(b"\x81\xa5phase\xa2\x00\x80")
+@example(b"\x91" * 4000)
 def test_what_is_no_message_is_a_decode_error(data: bytes) -> None:
     for kind in (PeerMessage, ClusterState, list[str]):
         with contextlib.suppress(msgspec.DecodeError):
