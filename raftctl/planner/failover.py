@@ -210,6 +210,9 @@ def _preference(state: ClusterState, member: str) -> tuple[bool, bool, int, str]
 
 
 def _unfenced(state: ClusterState, view: ClusterView, fenced: dict[str, MemberReport]) -> list[Refusal]:
+    if state.required_acks == 0 and len(fenced) >= _needed_reporters(state):
+        why = f"without acknowledgements the lease of {state.previous_primary} must have run out first"
+        return [Refusal(Reason.LEASE_NOT_EXPIRED, why, state.previous_primary)]
     refusals = [Refusal(Reason.TOO_FEW_FENCED, f"{len(fenced)} members report fenced for epoch {state.epoch}")]
     for m in state.sync_set:
         if m in fenced:
