@@ -148,12 +148,12 @@ class Mysqld:
         client = self.killed_running <= self.running
         self.killed_running = min(self.killed_running, self.running)
         transaction = Transaction(self.uuid, self._next_number(), content)
-        self._log(transaction, client=client)
+        self.log(transaction, client=client)
         return transaction
 
     def nudge(self, content: int) -> None:
         if self.writable:
-            self._log(Transaction(self.uuid, self._next_number(), content), client=False)
+            self.log(Transaction(self.uuid, self._next_number(), content), client=False)
 
     def _next_number(self) -> int:
         taken = {c.transaction.number for c in self.waiting if c.transaction.uuid == self.uuid}
@@ -165,7 +165,7 @@ class Mysqld:
             number += 1
         return number
 
-    def _log(self, transaction: Transaction, *, client: bool) -> None:
+    def log(self, transaction: Transaction, *, client: bool) -> None:
         self.binlog.append(transaction)
         self.waiting.append(Commit(transaction, len(self.binlog), client))
         self._release()
@@ -247,7 +247,7 @@ class Mysqld:
             return
         self.relay.pop(0)
         if transaction.gtid not in self.executed:
-            self._log(transaction, client=False)
+            self.log(transaction, client=False)
 
     # --- what controllers do --------------------------------------------------------------------------
 

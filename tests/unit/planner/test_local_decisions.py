@@ -1,0 +1,297 @@
+"""What a controller does with its own mysqld, and that an interrupted plan is taken up where it stopped."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from raftctl.cluster.facts import MySQLState
+from raftctl.cluster.observation import MySQLObservation
+from raftctl.cluster.state import ClusterState, Phase
+from raftctl.planner import local
+from raftctl.planner.local import Action, LocalContext, LocalPlan, decide_local, describe, is_quiet, promised_epoch
+from tests.support.planner_builders import (
+    UUIDS,
+    a_change,
+    a_channel,
+    a_context,
+    a_replica,
+    a_semi_sync,
+    a_source,
+    a_state,
+    gtids,
+)
+
+STEADY = a_state()
+FAILOVER = a_change(Phase.FAILOVER)
+SWITCHOVER = a_change(Phase.SWITCHOVER, target="db2")
+NEW_REIGN = a_state(primary="db2", epoch=2, previous_primary="db1", phase=Phase.PROMOTING)
+OUT = a_state(sync_set=("db1", "db2"), locked=("db3",))
+OLD_PRIMARY = a_source(read_only=True, super_read_only=True)
+CHOSEN = a_replica(received="A:1-100", channel=a_channel(receiver="OFF"))
+SILENT = a_semi_sync(replica_enabled=False)
+UNCONFIRMED = a_context(confirmed=False)
+HANGING = {"read_only": False, "super_read_only": True}  # `SET GLOBAL super_read_only = ON` still waits
+FENCE = local.Fence
+
+
+def plan(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext | None = None) -> LocalPlan:
+    return decide_local(state, me, seen, context or a_context())
+
+
+class Case(NamedTuple):
+    state: ClusterState
+    me: str
+    seen: MySQLObservation
+    actions: tuple[Action, ...]
+    context: LocalContext = a_context()
+
+
+CASES = {
+    # The primary.
+    "a healthy primary": Case(STEADY, "db1", a_source(), ()),
+    "after a restart it waits for acknowledgements before it opens": Case(
+        STEADY,
+        "db1",
+        a_replica(channel=None, semi_sync=SILENT),
+        (local.BecomeSource(1), local.LockAccounts(()), local.Open()),
+        a_context(locked=None),
+    ),
+    "without a lease it stays closed": Case(STEADY, "db1", a_replica(channel=None), (), a_context(lease_valid=False)),
+    "unconfirmed it stays closed": Case(STEADY, "db1", a_replica(channel=None), (), UNCONFIRMED),
+    "below the floor it stays closed": Case(
+        STEADY, "db1", a_replica(executed="A:1-49", channel=None, semi_sync=SILENT), ()
+    ),
+    "a promoted one stops receiving first": Case(NEW_REIGN, "db2", a_replica(), (local.StopReceiver(),)),
+    "then applies what it received": Case(
+        NEW_REIGN,
+        "db2",
+        a_replica(executed="A:1-90", received="A:1-100", channel=a_channel(receiver="OFF")),
+        (local.WaitApplied(),),
+    ),
+    "with a stopped applier it starts it": Case(
+        NEW_REIGN,
+        "db2",
+        a_replica(executed="A:1-90", received="A:1-100", channel=a_channel(receiver="OFF", applier_running=False)),
+        (local.StartApplier(), local.WaitApplied()),
+    ),
+    "then opens, in this order": Case(
+        a_state(primary="db2", locked=("db1",), sync_set=("db2", "db3")),
+        "db2",
+        CHOSEN,
+        (local.SetAcknowledging(on=False), local.BecomeSource(1), local.LockAccounts(("db1",)), local.Open()),
+    ),
+    "and forgets its old source once it is open": Case(
+        NEW_REIGN, "db2", a_source(channel=a_channel(receiver="OFF")), (local.ForgetSource(),)
+    ),
+    "clients are let in again after a fence": Case(STEADY, "db1", a_source(offline_mode=True), (local.GoOnline(),)),
+    "a locked account is enforced while open": Case(OUT, "db1", a_source(), (local.LockAccounts(("db3",)),)),
+    "commits that stand still are nudged": Case(
+        STEADY, "db1", a_source(waiting=1), (local.Nudge(),), a_context(commits_stand_still=True)
+    ),
+    # A change of primary.
+    "a relieved primary finishes its writes in a switchover": Case(
+        SWITCHOVER, "db1", a_source(), (local.StopWriting(),)
+    ),
+    "a relieved primary is fenced in a failover": Case(FAILOVER, "db1", a_source(), (FENCE("epoch 2 begins"),)),
+    "it proves that it is quiet": Case(SWITCHOVER, "db1", OLD_PRIMARY, (local.ProveQuiet(),)),
+    "it proves it once": Case(SWITCHOVER, "db1", OLD_PRIMARY, (), a_context(stopped_epoch=2)),
+    "read-only that is not in force is not quiet": Case(SWITCHOVER, "db1", a_source(**HANGING), (local.StopWriting(),)),
+    "a replica goes on receiving in a switchover": Case(SWITCHOVER, "db3", a_replica(), ()),
+    "a replica stops receiving in a failover": Case(FAILOVER, "db3", a_replica(), (local.StopReceiver(),)),
+    "also an unconfirmed one: it only closes": Case(FAILOVER, "db3", a_replica(), (local.StopReceiver(),), UNCONFIRMED),
+    "a receiver that is off is stopped all the same, for the proof": Case(
+        FAILOVER, "db3", a_replica(channel=a_channel(receiver="OFF")), (local.StopReceiver(),)
+    ),
+    "a proof of the epoch before does not count": Case(
+        FAILOVER,
+        "db3",
+        a_replica(channel=a_channel(receiver="OFF")),
+        (local.StopReceiver(),),
+        a_context(stopped_epoch=1),
+    ),
+    "a receiver that came back is stopped again": Case(
+        FAILOVER, "db3", a_replica(), (local.StopReceiver(),), a_context(stopped_epoch=2)
+    ),
+    "it goes on applying": Case(
+        FAILOVER,
+        "db3",
+        a_replica(channel=a_channel(receiver="OFF", applier_running=False)),
+        (local.StartApplier(),),
+        a_context(stopped_epoch=2),
+    ),
+    "a replica that is writable is fenced": Case(
+        FAILOVER, "db3", a_source(), (FENCE("writable without being the primary"),)
+    ),
+    # A replica.
+    "a healthy replica": Case(STEADY, "db2", a_replica(), ()),
+    "an unconfirmed replica opens nothing": Case(
+        STEADY, "db2", a_replica(channel=a_channel(receiver="OFF")), (), UNCONFIRMED
+    ),
+    "a former primary that is open is fenced": Case(NEW_REIGN, "db1", a_source(), (FENCE("db2 is the primary"),)),
+    "a former primary whose commits wait is fenced": Case(
+        NEW_REIGN, "db1", a_source(waiting=1, read_only=True, super_read_only=True), (FENCE("db2 is the primary"),)
+    ),
+    "semi-sync stays on while running statements may commit": Case(
+        NEW_REIGN, "db1", a_source(**HANGING), (FENCE("db2 is the primary"),)
+    ),
+    "semi-sync goes off when it is read-only": Case(NEW_REIGN, "db1", OLD_PRIMARY, (local.SourceOff(),)),
+    "a member of S acknowledges": Case(STEADY, "db2", a_replica(semi_sync=SILENT), (local.SetAcknowledging(on=True),)),
+    "an outsider does not": Case(OUT, "db3", a_replica(), (local.SetAcknowledging(on=False),)),
+    "it leaves its old source": Case(NEW_REIGN, "db3", a_replica(), (local.StopReceiver(),)),
+    "it applies before it changes its source": Case(
+        NEW_REIGN,
+        "db3",
+        a_replica(executed="A:1-90", received="A:1-100", channel=a_channel(receiver="OFF")),
+        (local.WaitApplied(),),
+    ),
+    "it compares itself before it changes its source": Case(
+        NEW_REIGN, "db3", a_replica(channel=a_channel(receiver="OFF")), (local.AskPrimary("db2"),)
+    ),
+    "it changes its source": Case(
+        NEW_REIGN,
+        "db3",
+        a_replica(channel=a_channel(receiver="OFF")),
+        (local.PointTo("db2"), local.StartReceiver(), local.StartApplier()),
+        a_context(primary_executed=gtids("A:1-100")),
+    ),
+    "what the primary has not applied yet is no tail": Case(
+        a_state(primary="db2", floor=gtids("A:1-100")),
+        "db3",
+        a_replica(channel=a_channel(receiver="OFF")),
+        (local.PointTo("db2"), local.StartReceiver(), local.StartApplier()),
+        a_context(primary_executed=gtids("A:1-90")),
+    ),
+    "a locked member waits to be admitted": Case(
+        a_state(primary="db2", sync_set=("db2", "db3"), locked=("db1",)),
+        "db1",
+        a_replica(channel=None, semi_sync=SILENT),
+        (),
+        a_context(primary_executed=gtids("A:1-100")),
+    ),
+    "a member outside S compares itself with a source of an earlier reign": Case(
+        OUT, "db3", a_replica(channel=a_channel(receiver="OFF"), semi_sync=SILENT), (local.ForgetSource(),)
+    ),
+    "and does not try to connect before it is admitted": Case(
+        OUT,
+        "db3",
+        a_replica(channel=a_channel(receiver="CONNECTING"), semi_sync=SILENT),
+        (local.StopReceiver(),),
+        a_context(primary_executed=gtids("A:1-100")),
+    ),
+    "a tail is removed by a rebuild": Case(
+        OUT,
+        "db3",
+        a_replica(executed="A:1-100,C:1-2", channel=None, semi_sync=SILENT),
+        (local.Rebuild("db1", f"2 transactions that db1 lacks: {gtids('C:1-2')}"),),
+        a_context(primary_executed=gtids("A:1-120")),
+    ),
+    "a member of S is not rebuilt": Case(
+        STEADY,
+        "db3",
+        a_replica(executed="A:1-100,C:1-2", channel=None),
+        (),
+        a_context(primary_executed=gtids("A:1-120")),
+    ),
+    "a receiver that is off is started": Case(
+        STEADY, "db2", a_replica(channel=a_channel(receiver="OFF")), (local.StartReceiver(),)
+    ),
+    "an applier that is off is started": Case(
+        STEADY, "db2", a_replica(channel=a_channel(applier_running=False)), (local.StartApplier(),)
+    ),
+    "an applier that failed is not started again and again": Case(
+        STEADY, "db2", a_replica(channel=a_channel(applier_running=False, applier_error_code=1062)), ()
+    ),
+    "a replica that was fenced lets clients in again": Case(
+        STEADY, "db2", a_replica(offline_mode=True), (local.GoOnline(),)
+    ),
+    "one whose source has purged what it needs is rebuilt": Case(
+        a_state(sync_set=("db1", "db2")),
+        "db3",
+        a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236), semi_sync=SILENT),
+        (local.Rebuild("db1", "db1 has purged what db3 needs"),),
+        a_context(primary_executed=gtids("A:1-100")),
+    ),
+    "not as long as it is in S": Case(
+        STEADY,
+        "db3",
+        a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236)),
+        (local.StartReceiver(),),
+    ),
+    "nothing is done before the bootstrap": Case(ClusterState(), "db1", a_source(), ()),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_actions(case: Case) -> None:
+    assert plan(case.state, case.me, case.seen, case.context).actions == case.actions
+
+
+def test_every_action_occurs() -> None:
+    used = {type(action) for case in CASES.values() for action in case.actions}
+    assert used == set(Action.__subclasses__())
+
+
+def test_the_tail_is_named() -> None:
+    case = CASES["a member of S is not rebuilt"]
+    decided = plan(case.state, case.me, case.seen, case.context)
+    assert decided.errant == gtids("C:1-2")
+    assert UUIDS["C"] in decided.note
+
+
+# --- the promise ------------------------------------------------------------------------------------
+
+PROVEN = a_context(stopped_epoch=2)
+STOPPED = a_replica(channel=a_channel(receiver="OFF"))
+
+
+@pytest.mark.parametrize(
+    ("state", "me", "seen", "context", "expected"),
+    [
+        (FAILOVER, "db3", STOPPED, PROVEN, 2),
+        (FAILOVER, "db3", a_replica(channel=None), PROVEN, 2),
+        (FAILOVER, "db3", STOPPED, a_context(stopped_epoch=1), 0),
+        (FAILOVER, "db3", a_replica(), PROVEN, 0),
+        (FAILOVER, "db3", a_replica(channel=a_channel(receiver="CONNECTING")), PROVEN, 0),
+        (FAILOVER, "db3", a_source(), PROVEN, 0),
+        (SWITCHOVER, "db3", STOPPED, PROVEN, 0),
+        (STEADY, "db3", STOPPED, a_context(stopped_epoch=1), 0),
+        (FAILOVER, "db1", OLD_PRIMARY, PROVEN, 2),
+        (SWITCHOVER, "db1", OLD_PRIMARY, PROVEN, 2),
+        (SWITCHOVER, "db1", OLD_PRIMARY, a_context(), 0),
+        (SWITCHOVER, "db1", a_source(), PROVEN, 0),
+        (SWITCHOVER, "db1", a_source(**HANGING), PROVEN, 0),
+        (SWITCHOVER, "db1", a_source(waiting=1, read_only=True, super_read_only=True), PROVEN, 0),
+        (SWITCHOVER, "db1", a_source(owned="A:101", read_only=True, super_read_only=True), PROVEN, 0),
+    ],
+)
+def test_promised_epoch(
+    state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext, expected: int
+) -> None:
+    assert promised_epoch(state, me, seen, context) == expected
+
+
+def test_quiet_needs_read_only_in_force() -> None:
+    assert is_quiet(OLD_PRIMARY)
+    assert not is_quiet(a_source(**HANGING))
+
+
+@pytest.mark.parametrize(
+    ("state", "me", "seen", "word"),
+    [
+        (STEADY, "db1", a_source(), MySQLState.PRIMARY),
+        (STEADY, "db1", OLD_PRIMARY, MySQLState.JOINING),
+        (STEADY, "db2", a_replica(), MySQLState.REPLICA),
+        (STEADY, "db2", a_replica(channel=a_channel(receiver="CONNECTING")), MySQLState.JOINING),
+        (STEADY, "db2", a_replica(channel=a_channel(applier_running=False)), MySQLState.JOINING),
+        (STEADY, "db2", a_replica(channel=a_channel(source="db3")), MySQLState.JOINING),
+        (STEADY, "db2", a_replica(channel=None), MySQLState.JOINING),
+        (STEADY, "db2", a_replica(offline_mode=True), MySQLState.FENCED),
+        (FAILOVER, "db2", a_replica(), MySQLState.FENCED),
+        (SWITCHOVER, "db2", a_replica(), MySQLState.REPLICA),
+        (SWITCHOVER, "db1", OLD_PRIMARY, MySQLState.FENCED),
+    ],
+)
+def test_describe(state: ClusterState, me: str, seen: MySQLObservation, word: MySQLState) -> None:
+    assert describe(state, me, seen) is word
