@@ -22,9 +22,12 @@ import msgspec
 from raftctl import tls
 from raftctl.cluster.codec import from_json, to_json
 from raftctl.cluster.state import Member
-from raftctl.errors import NoQuorumError, RaftctlError, RefusedError, UsageError
+from raftctl.errors import HostError, NoQuorumError, RaftctlError, RefusedError, UsageError
 
 T = TypeVar("T")
+
+Dial = Callable[[Member, float], socket.socket]
+"""Connects to a member's API in so many seconds. Raises OSError or HostError."""
 
 CONNECT_SECONDS_MAX = 2.0  # a lost host must not use up the time in which another one could answer
 ONE_ANSWER_SECONDS = 2.0  # when several members are asked one after the other
@@ -55,19 +58,21 @@ class Refusal(msgspec.Struct, frozen=True):
 class ApiClient:
     """Speaks to the controllers of one cluster. Safe to use from several threads."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        """`context`: from `raftctl.tls.client_context`."""
+    def __init__(self, context: ssl.SSLContext, *, dial: Dial | None = None) -> None:
+        """`context`: from `raftctl.tls.client_context`; `dial` makes the connections when they are not direct."""
         self._context = context
+        self._dial = dial or _dial_directly
 
     @classmethod
-    def from_directory(cls, directory: Path) -> ApiClient:
+    def from_directory(cls, directory: Path, *, dial: Dial | None = None) -> ApiClient:
         """With the operator's certificates as `raftctl bootstrap` left them. Raises UsageError."""
         if not (directory / "ca.crt").exists():
             raise UsageError(
                 f"no certificates of the cluster in {directory}",
                 hint="run `raftctl bootstrap`, or copy the directory from the machine that did",
             )
-        return cls(tls.client_context(directory / "ca.crt", directory / "client.crt", directory / "client.key"))
+        context = tls.client_context(directory / "ca.crt", directory / "client.crt", directory / "client.key")
+        return cls(context, dial=dial)
 
     def fetch_all(self, members: Mapping[str, Member], path: str, timeout: float, kind: type[T]) -> dict[str, T | str]:
         """GET `path` from all members at once and decode each answer as `kind`; an error is a line of text.
@@ -162,14 +167,20 @@ class ApiClient:
         connection = http.client.HTTPSConnection(host, port, context=self._context)
         with contextlib.ExitStack() as undo:
             try:
-                plain = undo.enter_context(socket.create_connection((host, port), timeout))
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                plain = undo.enter_context(self._dial(member, timeout))
+                plain.settimeout(timeout)
                 secure = undo.enter_context(self._context.wrap_socket(plain, server_hostname=member.name))
-            except OSError as error:
+            except (OSError, HostError) as error:
                 raise CallError(_reason(error, timeout)) from None
             undo.pop_all()
         connection.sock = secure
         return connection
+
+
+def _dial_directly(member: Member, timeout: float) -> socket.socket:
+    connection = socket.create_connection(split_address(member.api), timeout)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def in_parallel(members: Mapping[str, Member], ask: Callable[[Member], T | str], timeout: float) -> dict[str, T | str]:

@@ -14,7 +14,7 @@ from raftctl.cluster.gtid import GTIDSet
 from raftctl.controller.config import ControllerConfig, Secrets, parse_config
 from raftctl.errors import HostError, MySQLError, RaftctlError, UsageError
 from raftctl.hosts.base import Host
-from raftctl.hosts.reach import reach, services_of
+from raftctl.hosts.reach import mysql_dialer, reach, services_of
 from raftctl.hosts.services import Unit
 from raftctl.inventory.model import ADMIN_PASSWORD_VARIABLE, AdminLogin, InventoryHost
 from raftctl.mysql.accounts import ADMIN_PRIVILEGES, ADMIN_USER, REPLICATION_USER_PREFIX
@@ -95,18 +95,23 @@ def admin_secret(login: AdminLogin) -> Secret:
 
 def own_endpoint(host: InventoryHost, secrets: Secrets) -> Endpoint:
     """raftctl's own account on a host."""
-    return Endpoint(user=ADMIN_USER, password=secrets.admin_password, unix_socket=host.mysql_socket)
+    return _endpoint(host, ADMIN_USER, secrets.admin_password)
 
 
 def admin_endpoint(host: InventoryHost, login: AdminLogin, password: Secret) -> Endpoint:
     """The DBA's account on a host, with which raftctl's own is created."""
-    return Endpoint(user=login.user, password=password, unix_socket=host.mysql_socket)
+    return _endpoint(host, login.user, password)
+
+
+def _endpoint(host: InventoryHost, user: str, password: Secret) -> Endpoint:
+    return Endpoint(user=user, password=password, unix_socket=host.mysql_socket, dial=mysql_dialer(host))
 
 
 def survey(host: InventoryHost, *, own: Endpoint, admin: Endpoint) -> HostSurvey:
     """Look at one host. Never raises: what cannot be seen is an error in the result."""
+    machine = reach(host)
     try:
-        machine = reach(host)
+        machine.run(["true"], timeout=CALL_SECONDS)
     except HostError as error:
         return HostSurvey(name=host.name, error=_plain(error, host), hint=error.hint)
     found = HostSurvey(name=host.name)

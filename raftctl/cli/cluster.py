@@ -9,17 +9,18 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from raftctl.api_client import ApiClient, in_parallel
+from raftctl.api_client import ApiClient, Dial, in_parallel, split_address
 from raftctl.cli.options import Options, Via
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.state import Member, MemberRole
 from raftctl.cluster.status import Answer, DirectAnswer, build_status
 from raftctl.cluster.status_model import ClusterStatus, IssueCode, MemberRow
-from raftctl.errors import NoQuorumError, UsageError
+from raftctl.errors import HostError, NoQuorumError, UsageError
 from raftctl.inventory.load import find_inventory, load_inventory
-from raftctl.inventory.model import ClusterInventory
+from raftctl.inventory.model import ClusterInventory, Connection
 
 MEMBER_SECONDS = 1.0  # for each of the at most three rounds of asking, unless --timeout says otherwise
+SSH_SECONDS = 15.0  # for each round through SSH: its connections are made first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +30,29 @@ class Cluster:
     inventory: ClusterInventory
     api: ApiClient
     via: Via
+    ssh: ApiClient  # through tunnels
 
     @property
     def name(self) -> str:
         return self.inventory.name
 
     def status(self, timeout: float | None = None) -> ClusterStatus:
-        """Ask all members at once. Takes at most `timeout` seconds, 3 by default, whoever is missing."""
+        """Ask all members at once. Takes at most `timeout` seconds, 3 by default, whoever is missing. When nobody
+        answers directly and no timeout was given, another 30 through SSH."""
         members = self.inventory.members()
         answers = self._ask(members, timeout)
-        return build_status(members=members, answers=answers, cluster=self.name)
+        by_ssh = self.via is Via.SSH
+        closed = all(isinstance(answer, str) for answer in answers.values())
+        if closed and self.via is Via.AUTO and timeout is None and self._has_ssh:
+            tunnelled = self._ask_api(self.ssh, members, SSH_SECONDS)
+            if by_ssh := any(not isinstance(answer, str) for answer in tunnelled.values()):
+                answers = tunnelled
+        via = dict.fromkeys(answers, "ssh") if by_ssh else {}
+        return build_status(members=members, answers=answers, now_via=via, cluster=self.name)
+
+    @property
+    def _has_ssh(self) -> bool:
+        return any(host.connection is Connection.SSH for host in self.inventory.hosts)
 
     def require_quorum(self, timeout: float | None = None) -> ClusterStatus:
         """As `status`. Raises NoQuorumError when no change could be decided now."""
@@ -68,16 +82,10 @@ class Cluster:
         """The API first; then the members that only the log knows; then MySQL itself where no controller answered."""
         share = timeout / 3 if timeout else MEMBER_SECONDS
         answers: dict[str, Answer] = dict.fromkeys(members, "the controller was not asked")
+        if self.via is Via.SSH:
+            return self._ask_api(self.ssh, members, timeout / 2 if timeout else SSH_SECONDS)
         if self.via is not Via.DIRECT:
-            answers.update(self.api.fetch_all(members, "/v1/member", share, MemberFacts))
-            added = {
-                name: member
-                for answer in list(answers.values())
-                if isinstance(answer, MemberFacts)
-                for name, member in answer.state.members.items()
-                if name not in members
-            }
-            answers.update(self.api.fetch_all(added, "/v1/member", share, MemberFacts))
+            answers.update(self._ask_api(self.api, members, share))
         if self.via is Via.API:
             return answers
         silent = {
@@ -86,6 +94,18 @@ class Cluster:
             if member.role is not MemberRole.WITNESS and isinstance(answers[name], str)
         }
         return answers | self._ask_mysql(silent, answers, share)
+
+    def _ask_api(self, api: ApiClient, members: Mapping[str, Member], timeout: float) -> dict[str, Answer]:
+        """`timeout` is for each of two rounds: the second one asks those that only the log knows."""
+        answers: dict[str, Answer] = {**api.fetch_all(members, "/v1/member", timeout, MemberFacts)}
+        added = {
+            name: member
+            for answer in list(answers.values())
+            if isinstance(answer, MemberFacts)
+            for name, member in answer.state.members.items()
+            if name not in members
+        }
+        return answers | api.fetch_all(added, "/v1/member", timeout, MemberFacts)
 
     def _ask_mysql(
         self, silent: Mapping[str, Member], answers: Mapping[str, Answer], timeout: float
@@ -107,10 +127,26 @@ class Cluster:
 
 def open_cluster(options: Options) -> Cluster:
     """The cluster that the options name. Raises UsageError."""
-    if options.via is Via.SSH:
-        raise UsageError("--via ssh is not available yet", hint="use --via api, direct or auto")
     inventory = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
-    return Cluster(inventory, ApiClient.from_directory(inventory.credentials), options.via)
+    tunnelled = ApiClient.from_directory(inventory.credentials, dial=_dialer(inventory))
+    direct = ApiClient.from_directory(inventory.credentials)
+    return Cluster(inventory, tunnelled if options.via is Via.SSH else direct, options.via, tunnelled)
+
+
+def _dialer(inventory: ClusterInventory) -> Dial:
+    """Connects to a member's API from its own host, or from this machine where that is the host."""
+
+    def dial(member: Member, timeout: float) -> socket.socket:
+        from raftctl.hosts.reach import reach
+
+        try:
+            host = inventory.host(member.name)
+        except UsageError as error:
+            raise HostError(f"{error}: no way there is known") from None
+        address, port = split_address(member.api)
+        return reach(host).dial_tcp(address, port, timeout=timeout)
+
+    return dial
 
 
 def _member(row: MemberRow) -> Member:

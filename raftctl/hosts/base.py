@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -35,3 +36,9 @@ class Host(Protocol):
 
     def make_dir(self, path: str, *, mode: int) -> None:
         """Create the directory with `mode`, and its parents with 0755; one that exists is left as it is."""
+
+    def dial_tcp(self, host: str, port: int, *, timeout: float) -> socket.socket:
+        """A connection from there to `host`:`port`, made in `timeout` seconds; the caller closes it."""
+
+    def dial_unix(self, path: str, *, timeout: float) -> socket.socket:
+        """A connection there to the unix socket `path`, as the user that commands run as."""

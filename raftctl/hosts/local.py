@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,21 @@ class LocalHost:
         with self._translated(f"cannot create {path}"):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).mkdir(mode=mode, exist_ok=True)
+
+    def dial_tcp(self, host: str, port: int, *, timeout: float) -> socket.socket:
+        with self._translated(f"cannot connect to {host}:{port}"):
+            return socket.create_connection((host, port), timeout)
+
+    def dial_unix(self, path: str, *, timeout: float) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        with self._translated(f"cannot connect to {path}"):
+            try:
+                connection.settimeout(timeout)
+                connection.connect(path)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from raftctl.errors import HostError
@@ -12,13 +14,20 @@ from raftctl.inventory.model import Connection, InventoryHost
 
 
 def reach(host: InventoryHost) -> Host:
-    """Raises HostError when the host's connection is of a kind that raftctl cannot use."""
-    if host.connection is Connection.SSH:
-        raise HostError(
-            f"{host.name}: hosts behind SSH cannot be changed yet",
-            hint="run raftctl on the host itself with ansible_connection: local, or use a sandbox",
-        )
-    return LocalHost(host.name)
+    """The host. Connections over SSH are made when they are first needed, kept, and shared by all who ask."""
+    if host.connection is Connection.LOCAL:
+        return LocalHost(host.name)
+    from raftctl.hosts.ssh import SSHHost, shared_connections
+
+    return SSHHost(host.name, host.ssh, shared_connections())
+
+
+def mysql_dialer(host: InventoryHost) -> Callable[[float], socket.socket] | None:
+    """Connects to the socket of the host's mysqld in so many seconds; None when it is this machine's."""
+    if host.connection is Connection.LOCAL:
+        return None
+    machine = reach(host)
+    return lambda timeout: machine.dial_unix(host.mysql_socket, timeout=timeout)
 
 
 def services_of(host: InventoryHost) -> ServiceManager:

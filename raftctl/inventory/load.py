@@ -14,6 +14,7 @@ from raftctl.inventory import model, relations
 from raftctl.inventory.fields import Fields, fault, mapping
 from raftctl.inventory.groups import GroupTree
 from raftctl.inventory.model import AdminLogin, ClusterInventory, Connection, Inventory, InventoryHost
+from raftctl.inventory.ssh_access import ssh_access
 from raftctl.inventory.yaml_file import parse_yaml, read_yaml
 
 ELECTION_TIMEOUT_MIN = 0.05  # seconds; below, the pauses of an ordinary machine look like a dead leader
@@ -132,12 +133,7 @@ def _host(name: str, cluster: str, tree: GroupTree, *, mysql_port: int, mysql_so
     }
     ansible = Fields(values, (cluster, name), prefix="ansible_", origins=origins)
     own = Fields(values, (cluster, name), prefix="raftctl_", origins=origins)
-    ssh = model.SSHAccess(
-        host=_address(ansible, "host", name),
-        port=ansible.port("port", 22),
-        user=ansible.text("user", ""),
-        key_file=ansible.text("ssh_private_key_file", ""),
-    )
+    ssh = ssh_access(ansible, _address(ansible, "host", name))
     host = InventoryHost(
         name=name,
         role=own.choice("role", MemberRole.DATA),

@@ -34,12 +34,18 @@ class DurabilityPolicy(enum.StrEnum):
 
 
 class SSHAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """`user` and `key_file` are "" when the user's SSH configuration decides."""
+    """Whatever is "" (or port 22) is decided by the user's SSH configuration. `jump` is written as ssh's -J takes it,
+    `known_hosts` are files separated by blanks, `config_file` replaces the usual two. `become`: commands run by
+    sudo when the user is not root."""
 
     host: str
     port: int = 22
     user: str = ""
     key_file: str = ""
+    jump: str = ""
+    known_hosts: str = ""
+    config_file: str = ""
+    become: bool = True
 
 
 class InventoryHost(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import select
+import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ import pymysql
 import pymysql.connections
 import pymysql.cursors
 
-from raftctl.errors import MySQLError
+from raftctl.errors import HostError, MySQLError
 from raftctl.mysql.errors import (
     KIND_BY_CODE,
     AccessDenied,
@@ -43,7 +44,8 @@ _SERVER_LOST = 2013  # CR_SERVER_LOST
 class Endpoint:
     """Where a mysqld is and who we are there. A `unix_socket` wins over `host` and `port`.
 
-    TCP connections always use TLS; without a `tls` context the server's certificate is not verified."""
+    TCP connections always use TLS; without a `tls` context the server's certificate is not verified. `dial` makes the
+    connection to `unix_socket` in so many seconds when that is on another host; it may raise HostError."""
 
     user: str
     password: Secret
@@ -51,6 +53,7 @@ class Endpoint:
     port: int = 3306
     unix_socket: str = ""
     tls: ssl.SSLContext | None = None
+    dial: Callable[[float], socket.socket] | None = None
 
     def __str__(self) -> str:
         return self.unix_socket or f"{self.host}:{self.port}"
@@ -172,10 +175,22 @@ def connect(endpoint: Endpoint, *, connect_timeout: float = 1.0, timeout: float 
     )
     session.allow(connect_timeout)
     try:
-        session.connect()
+        session.connect(_dialled(endpoint, session, connect_timeout))
     except pymysql.MySQLError as error:
         raise _translate_connect(error, str(endpoint)) from None
     return Connection(session, endpoint, timeout)
+
+
+def _dialled(endpoint: Endpoint, session: Any, timeout: float) -> socket.socket | None:
+    """A connection that somebody else makes, None when PyMySQL is to make it."""
+    if endpoint.dial is None:
+        return None
+    try:
+        connection = endpoint.dial(timeout)
+    except HostError as error:
+        raise ConnectFailed(str(error), hint=error.hint) from None
+    session._secure = True  # a unix socket behind SSH: passwords may be sent as they are
+    return connection
 
 
 def _unverified_tls() -> ssl.SSLContext:

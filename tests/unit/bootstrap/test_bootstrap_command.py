@@ -21,7 +21,7 @@ orders:
   hosts:
     db1: {{raftctl_dir: {tmp_path}/1, raftctl_mysql_socket: {tmp_path}/1.sock, raftctl_services: {tmp_path}/1.s}}
     db2: {{raftctl_dir: {tmp_path}/2, raftctl_mysql_socket: {tmp_path}/2.sock, raftctl_services: {tmp_path}/2.s}}
-    db3: {{ansible_connection: ssh}}
+    db3: {{ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1, raftctl_address: db3}}
 """)
     return path
 
@@ -44,7 +44,7 @@ def test_unfit_hosts_are_listed_and_nothing_is_changed(inventory: Path, flags: l
     assert done.returncode == 1
     assert [line for line in lines if line.startswith("fail: db1: mysql: ")]
     assert [line for line in lines if line.startswith("fail: db2: services: the host's supervisor does not answer")]
-    assert [line for line in lines if line.startswith("fail: db3: host: hosts behind SSH cannot be changed yet")]
+    assert [line for line in lines if line.startswith("fail: db3: host: 127.0.0.1: no SSH connection")]
     assert any(line.startswith("error: db1 is not fit, nothing was changed: ") for line in lines)
     assert done.stdout == ""
     assert not (inventory.parent / "1").exists()
@@ -64,7 +64,7 @@ def test_doctor_says_the_same(inventory: Path) -> None:
     assert "error: 5 of 5 checks failed (preflight)" in done.stderr
     table = raftctl(inventory, "doctor")
     assert table.returncode == 1
-    assert "fail  db3: host: hosts behind SSH" in table.stdout
+    assert "fail  db3: host: 127.0.0.1: no SSH connection" in table.stdout
     assert not (inventory.parent / ".raftctl").exists()
 
 
