@@ -221,7 +221,7 @@ def _admit(state: ClusterState, command: c.Admit) -> ClusterState | Rejection:
 
 
 def _grow(state: ClusterState, command: c.GrowSyncSet) -> ClusterState | Rejection:
-    if state.phase is not Phase.STEADY:
+    if state.phase is not Phase.STEADY and not (state.phase is Phase.PROMOTING and state.is_short_of_replicas()):
         return Rejection.WRONG_PHASE
     if command.member not in state.data_members or command.member in (*state.sync_set, *state.locked):
         return Rejection.INVALID_SET

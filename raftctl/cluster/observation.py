@@ -64,6 +64,7 @@ class MySQLObservation(msgspec.Struct, frozen=True):
     channel: Channel | None  # None when no source is configured
     semi_sync: SemiSync
     receivers: tuple[str, ...] = ()  # account names of the replicas whose dump threads run here
+    donates: bool = False  # a CLONE from here is under way
 
     @property
     def holds(self) -> GTIDSet:

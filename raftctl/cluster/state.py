@@ -133,6 +133,10 @@ class ClusterState(msgspec.Struct, frozen=True):
         """Names of the members that may acknowledge and be promoted, sorted."""
         return tuple(sorted(m.name for m in self.members.values() if m.role is MemberRole.DATA))
 
+    def is_short_of_replicas(self) -> bool:
+        """Whether S has too few replicas for any commit to be acknowledged: a promotion may leave it so."""
+        return len(self.sync_set) - 1 < self.required_acks
+
     def fence_quorum(self) -> int:
         """How many members of S besides the previous primary must be fenced before a choice (rule R3): |S| - k."""
         return len(self.sync_set) - self.required_acks

@@ -51,7 +51,8 @@ SELECT VARIABLE_NAME AS name, VARIABLE_VALUE AS value FROM performance_schema.gl
 WHERE VARIABLE_NAME IN ('Uptime', 'Rpl_semi_sync_source_status', 'Rpl_semi_sync_source_clients',
                         'Rpl_semi_sync_source_wait_sessions', 'Rpl_semi_sync_replica_status')
 UNION ALL
-SELECT 'dump thread', USER FROM performance_schema.processlist WHERE COMMAND LIKE 'Binlog Dump%'
+SELECT IF(COMMAND = 'clone', 'clone', 'dump thread'), USER FROM performance_schema.processlist
+WHERE COMMAND LIKE 'Binlog Dump%' OR COMMAND = 'clone'
 """
 
 _SETTINGS = """
@@ -115,6 +116,7 @@ def parse_observation(channel_rows: Sequence[Row], status_rows: Sequence[Row], s
             replica_status=status.get("Rpl_semi_sync_replica_status") == "ON",
         ),
         receivers=tuple(sorted(row["value"] for row in status_rows if row["name"] == "dump thread")),
+        donates="clone" in status,
     )
 
 

@@ -166,7 +166,19 @@ def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -
     closing = _end_replication(seen)
     if closing and not seen.writable:
         return closing
-    return LocalPlan(_opening(state, seen, context) + _tidy(seen) + _encourage(state, seen, context))
+    if seen.donates and context.commits_stand_still and seen.semi_sync.clients < state.required_acks:
+        return LocalPlan((Fence("a CLONE from here waits for commits that nobody can acknowledge"),))
+    note = "" if seen.writable or _may_open(state, seen) else "waits for replicas that can acknowledge"
+    return LocalPlan(_opening(state, seen, context) + _tidy(seen) + _encourage(state, seen, context), note=note)
+
+
+def _may_open(state: ClusterState, seen: MySQLObservation) -> bool:
+    """Whether a write will be acknowledged soon. One that waits for it keeps any CLONE from here from ending (InnoDB
+    waits for prepared transactions), for good when that CLONE is to make the replica that acknowledges.
+
+    After a promotion the other members of S are about to connect: waiting for them would only cost time."""
+    expected = state.phase is Phase.PROMOTING and not state.is_short_of_replicas()
+    return expected or seen.semi_sync.clients >= state.required_acks
 
 
 def _end_replication(seen: MySQLObservation) -> LocalPlan | None:
@@ -196,7 +208,7 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
         actions.append(LockAccounts(state.locked))
     if seen.offline_mode:
         actions.append(GoOnline())
-    if seen.read_only or seen.super_read_only:
+    if (seen.read_only or seen.super_read_only) and _may_open(state, seen):
         actions.append(Open())
     return tuple(actions)
 

@@ -29,9 +29,14 @@ def maintain(state: ClusterState, view: ClusterView) -> Lockout | ShrinkSyncSet 
             change = _lockout(state, view, member)
         else:
             change = _grow(state, view, member)
-        if change is not None and (state.phase is Phase.STEADY or isinstance(change, Admit)):
+        if change is not None and (state.phase is Phase.STEADY or _is_due_early(state, change)):
             return change
     return None
+
+
+def _is_due_early(state: ClusterState, change: Lockout | ShrinkSyncSet | Admit | GrowSyncSet) -> bool:
+    """Whether a change may come before the promotion is complete: it brings the replicas that the primary waits for."""
+    return isinstance(change, Admit) or (isinstance(change, GrowSyncSet) and state.is_short_of_replicas())
 
 
 def _observation(report: MemberReport | None) -> MySQLObservation | None:
@@ -80,8 +85,10 @@ def _shrink(state: ClusterState, view: ClusterView, member: str) -> ShrinkSyncSe
 def _admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
     report = view.up(state, member)
     observation = _observation(report)
-    if report is None or observation is None or report.version != state.version or errant(report):
+    if report is None or observation is None or report.version != state.version:
         return None
+    if errant(report) and member in state.sync_set:
+        return None  # it leaves S first; outside of S it needs its account, to be rebuilt
     if not observation.super_read_only or observation.semi_sync.source_enabled:
         return None
     if member not in state.sync_set and (observation.semi_sync.replica_enabled or _tries_to_receive(observation)):
