@@ -332,7 +332,7 @@ class Mysqld:
 
     # --- observing ------------------------------------------------------------------------------------
 
-    def observe(self, *, clients: int) -> MySQLObservation:
+    def observe(self, *, clients: int, donates: bool) -> MySQLObservation:
         return MySQLObservation(
             server_uuid=self.uuid,
             server_id=1,
@@ -355,6 +355,7 @@ class Mysqld:
                 replica_enabled=self.acknowledging,
                 replica_status=bool(self.dump and self.dump.acknowledging),
             ),
+            donates=donates,
         )
 
     def _channel(self) -> Channel | None:

@@ -239,7 +239,8 @@ class World:
     def observe(self, mysqld: Mysqld) -> MySQLObservation:
         dumps = [m.dump for m in self.mysqlds.values() if m.dump is not None]
         mine = [d for d in dumps if d.source is mysqld and d.source_starts == mysqld.starts and d.acknowledging]
-        return mysqld.observe(clients=len(mine))
+        donates = any(donor == mysqld.name for _, donor in self.cloning.values())
+        return mysqld.observe(clients=len(mine), donates=donates)
 
     def carry_out(self, mysqld: Mysqld, action: Action, epoch: int) -> None:
         """The action's effect on mysqld."""
@@ -292,9 +293,13 @@ class World:
         for name, (at, donor) in list(self.cloning.items()):
             if at > self.now:
                 continue
+            source = self.mysqlds[donor]
+            works = source.answers and self.reachable(name, donor)
+            if works and source.waiting:
+                continue  # InnoDB waits for prepared transactions to end
             del self.cloning[name]
-            if self.mysqlds[donor].answers and self.reachable(name, donor):
-                self.mysqlds[name].cloned_from(self.mysqlds[donor])
+            if works:
+                self.mysqlds[name].cloned_from(source)
             self.mysqlds[name].start()
 
     def _work_of_mysqld(self, mysqld: Mysqld) -> None:
