@@ -50,7 +50,7 @@ class Api:
         self._client = client
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[require_certificate])
+        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[require_certificate, self._require_start])
         app.add_routes(
             [
                 web.get("/primary", self.primary),
@@ -68,6 +68,13 @@ class Api:
             ]
         )
         return app
+
+    @web.middleware
+    async def _require_start(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Before the log is read there is nothing to say."""
+        if not self._node.started:
+            return _answer(503, reason="starting", text="the controller is starting")
+        return await handler(request)
 
     # --- health ----------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Node:
         self._records: asyncio.Queue[Record] = asyncio.Queue(RECORDS_KEPT)
         self._leader_heard = -math.inf
         self.elections = 0  # begun by this process
+        self.started = False  # the log has been read
         self._carrying: set[asyncio.Task[None]] = set()
 
     def _make_raft(self, secrets: Secrets) -> RaftNode:
@@ -124,6 +125,7 @@ class Node:
     async def run(self) -> None:
         """Until cancelled. Raises what RaftNode.start raises; any other exception is a bug and ends the process."""
         await self.raft.start()
+        self.started = True
         try:
             async with self._gate(), asyncio.TaskGroup() as tasks:
                 for task in self._tasks():

@@ -360,7 +360,6 @@ def test_a_returning_member_is_admitted() -> None:
 @pytest.mark.parametrize(
     "view",
     [
-        returning(OUT, errant="B:1"),
         returning(OUT, version=9),
         returning(OUT, mysql=MySQLState.DOWN),
         returning(OUT, msgspec.structs.replace(STOPPED, super_read_only=False)),
@@ -371,10 +370,21 @@ def test_a_returning_member_is_admitted() -> None:
         ),
         returning(OUT, msgspec.structs.replace(STOPPED, channel=a_channel(receiver="CONNECTING"))),
     ],
-    ids=["errant", "older state", "down", "writable", "would acknowledge", "is a source", "tries to connect"],
+    ids=["older state", "down", "writable", "would acknowledge", "is a source", "tries to connect"],
 )
 def test_a_member_that_is_not_ready_is_not_admitted(view: ClusterView) -> None:
     assert decide(OUT, view).command is None
+
+
+def test_a_member_outside_of_the_sync_set_is_admitted_with_errant_transactions_to_be_rebuilt() -> None:
+    """CLONE logs in with its replication account, which must not stay locked; it does not receive before that."""
+    assert decide(OUT, returning(OUT, errant="B:1")).command == c.Admit(based_on=OUT.version, member="db3")
+
+
+def test_a_locked_member_of_the_sync_set_with_errant_transactions_is_not_admitted() -> None:
+    state = a_state(locked=("db3",))
+    seen = msgspec.structs.replace(STOPPED, gtid_executed=gtids("A:1-50"))
+    assert decide(state, returning(state, seen, errant="B:1")).command is None
 
 
 ADMITTED = a_state(sync_set=("db1", "db2"))
