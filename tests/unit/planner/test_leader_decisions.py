@@ -381,10 +381,12 @@ def test_a_member_outside_of_the_sync_set_is_admitted_with_errant_transactions_t
     assert decide(OUT, returning(OUT, errant="B:1")).command == c.Admit(based_on=OUT.version, member="db3")
 
 
-def test_a_locked_member_of_the_sync_set_with_errant_transactions_is_not_admitted() -> None:
+def test_a_locked_member_of_the_sync_set_with_errant_transactions_leaves_it_first() -> None:
     state = a_state(locked=("db3",))
     seen = msgspec.structs.replace(STOPPED, gtid_executed=gtids("A:1-50"))
-    assert decide(state, returning(state, seen, errant="B:1")).command is None
+    assert decide(state, returning(state, seen, errant="B:1")).command == c.ShrinkSyncSet(
+        based_on=state.version, member="db3"
+    )
 
 
 ADMITTED = a_state(sync_set=("db1", "db2"))
