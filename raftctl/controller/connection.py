@@ -136,8 +136,8 @@ class Connection(asyncio.BufferedProtocol):
             transport.abort()
             return
         _set_options(transport.get_extra_info("socket"), self._dead_after)
-        # So that pause_writing tells of the first bytes that wait. Not 0: asyncio's TLS then calls it on every other
-        # write, whether anything waits or not.
+        # So that pause_writing tells of the first bytes that wait. Not 0: asyncio's TLS then calls it on
+        # every other write, whether anything waits or not.
         transport.set_write_buffer_limits(high=1)
         if isinstance(self._handshake, DiallerHandshake):
             transport.write(self._handshake.hello)

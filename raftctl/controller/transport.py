@@ -1,10 +1,9 @@
 """Authenticated connections between controllers: one full-duplex TCP connection per pair.
 
 One connection instead of one per direction: replies carry TCP's acknowledgements of what they answer (half
-the packets), and there is one state per peer, connected or not. Both sides dial, so that whichever process
-(re)starts last reaches the other at once instead of waiting out its back-off. When both dials succeed at the
-same moment, the one dialled by the smaller node id stays, on both sides. A new connection from another
-*instance* (process) of the peer always wins: the old one is what a crash left behind.
+the packets), and there is one state per peer, connected or not. The smaller node id of a pair dials. So that
+a larger one which (re)starts need not wait until the other's back-off has passed, it *knocks*: it opens a
+connection, is recognised, closes it, and is dialled at once. A pair never has two connections to choose from.
 
 `send` never blocks and never waits for a connection: Raft sends again what matters.
 """
@@ -35,8 +34,7 @@ from raftctl.controller.wire import (
 CONNECT_TIMEOUT: Final = 1.0
 BACKOFF_MIN: Final = 0.020
 BACKOFF_MAX: Final = 1.0
-# The larger node id waits a little longer before it dials again, so that two dials rarely meet.
-BACKOFF_MIN_LARGER_ID: Final = 0.100
+BACKOFF_MIN_KNOCKING: Final = 0.100  # longer than the other needs to dial again by itself
 MAX_UNAUTHENTICATED: Final = 64
 _REPORT_INTERVAL: Final = 60.0
 _REPORTS_REMEMBERED: Final = 1000
@@ -64,6 +62,7 @@ class _Peer:
         self.connection: Connection | None = None
         self.disconnected = asyncio.Event()
         self.disconnected.set()
+        self.knocked = asyncio.Event()
         self.dialling: asyncio.Task[None] | None = None
 
 
@@ -188,17 +187,25 @@ class PeerTransport:
     def _begin_dialling(self, peer: _Peer) -> None:
         peer.dialling = asyncio.create_task(self._dial_forever(peer))
 
+    def _dials(self, peer_id: str) -> bool:
+        """Whether this side of the pair dials; the other one knocks."""
+        return self._me.node_id < peer_id
+
     async def _dial_forever(self, peer: _Peer) -> None:
-        shortest = BACKOFF_MIN if self._me.node_id < peer.node_id else BACKOFF_MIN_LARGER_ID
+        shortest = BACKOFF_MIN if self._dials(peer.node_id) else BACKOFF_MIN_KNOCKING
         backoff = shortest
         while True:
             if peer.connection is None:
-                with contextlib.suppress(OSError, TimeoutError, UnicodeError):  # the last: not a host name at all
+                peer.knocked.clear()
+                # UnicodeError: what the configuration says is not a host name at all
+                with contextlib.suppress(OSError, TimeoutError, UnicodeError):
                     await self._dial(peer)
             if peer.connection is not None:
                 backoff = shortest
                 await peer.disconnected.wait()
-            await asyncio.sleep(backoff * self._rng.uniform(0.5, 1.0))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff * self._rng.uniform(0.5, 1.0)):
+                    await peer.knocked.wait()
             backoff = min(backoff * 2, BACKOFF_MAX)
 
     async def _dial(self, peer: _Peer) -> None:
@@ -300,31 +307,31 @@ class PeerTransport:
         peer = self._peers.get(identity.node_id)
         if peer is None or identity.incarnation != self._me.incarnation:
             connection.abort("no-longer-a-peer")
-            return
-        old = peer.connection
-        if old is not None and not self._supersedes(connection, old):
-            connection.abort("duplicate")
-            return
-        peer.connection = connection
-        peer.disconnected.clear()
-        if old is not None:
-            assert old.session is not None
-            old.abort("replaced")
-            if old.session.peer.instance == identity.instance:
-                return  # the same process, reached twice: nobody was lost
-            self._on_disconnected(peer.node_id, "restarted")
-        self._on_connected(peer.node_id)
+        elif connection.session.dialled != self._dials(peer.node_id):
+            connection.close("knock")
+            if not connection.session.dialled:
+                self._knocked(peer, identity.instance)
+        else:
+            if peer.connection is not None:  # the dialling side noticed before this one that it is dead
+                self._lost(peer, "replaced")
+            peer.connection = connection
+            peer.disconnected.clear()
+            self._on_connected(peer.node_id)
 
-    def _supersedes(self, new: Connection, old: Connection) -> bool:
-        assert new.session is not None
-        assert old.session is not None
-        if new.session.peer.instance != old.session.peer.instance:
-            return True
-        # The same two processes. If the same side dialled both, the old one broke without our noticing. Else
-        # both dialled at once, and both must keep the same connection.
-        return new.session.dialled == old.session.dialled or new.session.dialled == (
-            self._me.node_id < new.session.peer.node_id
-        )
+    def _knocked(self, peer: _Peer, instance: bytes) -> None:
+        if peer.connection is not None:
+            assert peer.connection.session is not None
+            if peer.connection.session.peer.instance == instance:
+                return
+            self._lost(peer, "restarted")  # what a crash of the peer left behind
+        peer.knocked.set()
+
+    def _lost(self, peer: _Peer, reason: str) -> None:
+        connection, peer.connection = peer.connection, None
+        assert connection is not None
+        connection.abort(reason)
+        peer.disconnected.set()
+        self._on_disconnected(peer.node_id, reason)
 
     def _received(self, connection: Connection, messages: list[PeerMessage]) -> None:
         assert connection.session is not None
@@ -341,16 +348,13 @@ class PeerTransport:
         session = connection.session
         peer = self._peers.get(session.peer.node_id) if session is not None else None
         if peer is not None and peer.connection is connection:
-            peer.connection = None
-            peer.disconnected.set()
-            self._on_disconnected(peer.node_id, reason)
+            self._lost(peer, reason)
 
     def _forget(self, peer: _Peer) -> None:
         if peer.dialling is not None:
             peer.dialling.cancel()
         if peer.connection is not None:
-            peer.connection.abort("no-longer-a-peer")
-            self._on_disconnected(peer.node_id, "no-longer-a-peer")
+            self._lost(peer, "no-longer-a-peer")
         del self._peers[peer.node_id]
 
     def _report(self, kind: NodeEventKind, host: str, detail: str, *, reason: str = "") -> None:
