@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from raftctl.controller import gate_protocol
+
 
 class Layout(NamedTuple):
     """`directory` is the host's `raftctl_dir`."""
@@ -38,3 +40,8 @@ class Layout(NamedTuple):
     def state(self) -> str:
         """The controller's own directory: write-ahead log, snapshots, what it must remember."""
         return f"{self.directory}/state"
+
+    @property
+    def gate_open(self) -> str:
+        """While this file is there, mysqld's next start does not wait for the controllers."""
+        return f"{self.state}/{gate_protocol.OPEN}"

@@ -136,11 +136,14 @@ def start(
     directory: Directory,
     name: Member,
     target: Annotated[KillTarget, typer.Argument(metavar="[mysqld|controller|guard|host]")] = KillTarget.HOST,
+    ungated: Annotated[
+        bool, typer.Option("--ungated", help="Start mysqld without asking the controllers who is primary.")
+    ] = False,
 ) -> None:
     """Undo `kill`: start what is down."""
     from raftctl.sandbox.cluster import Target, open_sandbox
 
-    open_sandbox(directory).start(name, Target(target.value))
+    open_sandbox(directory).start(name, Target(target.value), ungated=ungated)
 
 
 @app.command("partition")

@@ -10,6 +10,7 @@ from raftctl.api_client import split_address
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import Member
 from raftctl.controller import gate_protocol
+from raftctl.errors import MySQLError
 from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql import accounts, clone, fencing, replication, semisync
 from raftctl.mysql.client import Connection, Endpoint, connect
@@ -126,7 +127,11 @@ class Hands:
         """The gate, which mysqld passes on its way up, sees the mark and has a new server UUID chosen."""
         mark = self._directory / gate_protocol.NEW_UUID
         mark.touch()
-        after = clone.clone_from(self._open(), self._source(action.donor), timeout=CLONE_SECONDS)
+        try:
+            after = clone.clone_from(self._open(), self._source(action.donor), timeout=CLONE_SECONDS)
+        except MySQLError:  # refused: the data are still the old ones
+            mark.unlink(missing_ok=True)
+            raise
         if after is AfterClone.MUST_BE_STARTED:
             self._services.start(Unit.MYSQLD, timeout=START_SECONDS)
 

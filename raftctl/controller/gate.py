@@ -24,7 +24,7 @@ from raftctl.controller import gate_protocol as protocol
 from raftctl.controller.gate_protocol import Answer, Compared, MayCut, MayStart, Question, Tell
 from raftctl.errors import HostError
 from raftctl.mysql import tail
-from raftctl.mysql.binlog import BinlogError, open_binlog
+from raftctl.mysql.binlog import BinlogError, Unreadable, open_binlog
 from raftctl.planner.gate import Start, Wait
 
 POLL_SECONDS: Final = 0.05
@@ -38,69 +38,69 @@ class Gate:
         self._directory = directory
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
+        self._open = False
         self._said = ""
 
     def pass_through(self) -> None:
         """Returns when mysqld may start. Raises HostError when a mysqld runs on these files already, and OSError."""
         files = self._files()
         if files is None:
-            return self._say("starts: no controller has seen it with data yet")
+            self._start("no controller has seen it yet")
+            return
         with tail.held_down(files):
-            if (self._directory / protocol.NEW_UUID).exists():
+            mark = self._directory / protocol.NEW_UUID
+            if mark.exists():
                 tail.renew_uuid(files)
-                (self._directory / protocol.NEW_UUID).unlink()
-                return self._say("starts with a new server UUID: its data was replaced")
-            if not _crashed(files):
-                return self._say("starts: nothing is left of a crash")
-            return self._ask(files)
+                mark.unlink()
+                self._start("with a new server UUID: its data were replaced")
+            elif not _crashed(files):
+                self._start("it was shut down cleanly")
+            else:
+                self._ask(files)
 
     def _files(self) -> tail.ServerFiles | None:
-        """None when there are no data yet, or nobody knows where."""
+        """None when no controller has seen this mysqld run."""
         try:
-            files = msgspec.json.decode((self._directory / protocol.FILES).read_bytes(), type=tail.ServerFiles)
+            return msgspec.json.decode((self._directory / protocol.FILES).read_bytes(), type=tail.ServerFiles)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        return files if Path(files.system_tablespace).exists() else None
 
     def _ask(self, files: tail.ServerFiles) -> None:
-        while not self._released():
+        while not self._is_open():
             try:
                 with _connection(self._directory / protocol.SOCKET) as talk:
-                    if self._converse(talk, files):
-                        return
+                    self._converse(talk, files)
             except (OSError, EOFError, msgspec.DecodeError) as error:
                 self._say(f"waits: the controller does not answer: {error}")
                 time.sleep(POLL_SECONDS)
 
-    def _released(self) -> bool:
-        """Whether nothing holds mysqld back any more, decided or not."""
+    def _is_open(self) -> bool:
+        """Whether mysqld may start, decided or not."""
         override = self._directory / protocol.OPEN
-        if override.exists():
+        if not self._open and override.exists():
             override.unlink()
-            self._say(f"starts: {override} is there")
-            return True
-        if time.monotonic() >= self._deadline:
-            self._say(f"starts: not decided within {self._seconds:g} s")
-            return True
-        return False
+            self._start(f"{override} is there")
+        if not self._open and time.monotonic() >= self._deadline:
+            self._start(f"not decided within {self._seconds:g} s")
+        return self._open
 
-    def _converse(self, talk: _Talk, files: tail.ServerFiles) -> bool:
-        """True when mysqld may start, False when the time is over."""
-        while not self._released():
+    def _start(self, why: str) -> None:
+        self._open = True
+        self._say(f"starts: {why}")
+
+    def _converse(self, talk: _Talk, files: tail.ServerFiles) -> None:
+        while not self._is_open():
             match talk.ask(MayStart()):
                 case Start(why):
-                    self._say(f"starts: {why}")
-                    return True
+                    self._start(why)
                 case Wait(why):
                     self._say(f"waits: {why}")
+                    time.sleep(POLL_SECONDS)
                 case Compared() as compared:
-                    if self._compare(talk, files, compared):
-                        return True
-            time.sleep(POLL_SECONDS)
-        return False
+                    self._compare(talk, files, compared)
 
-    def _compare(self, talk: _Talk, files: tail.ServerFiles, compared: Compared) -> bool:
-        """Cut what the primary lacks. False when it is to be asked again."""
+    def _compare(self, talk: _Talk, files: tail.ServerFiles, compared: Compared) -> None:
+        """Cut what the primary lacks, unless it is not the primary any more: then ask again."""
         plan = tail.plan_cut(files, compared.held)
         if isinstance(plan, tail.Cut):
             try:
@@ -108,18 +108,15 @@ class Gate:
             except OSError as error:
                 plan = tail.NoCut(tail.Reason.NOT_SAVED, f"the tail cannot be saved: {error}")
         if isinstance(plan, tail.NoCut):
-            self._say(f"starts: nothing is cut: {plan.text}")
+            self._start(f"nothing is cut: {plan.text}")
             if plan.reason is not tail.Reason.NOTHING_LACKS:
                 talk.ask(Tell("tail-not-cut", plan.text, {"reason": plan.reason.value}))
-            return True
-        if not isinstance(talk.ask(MayCut(compared.epoch)), Start):
-            return False
-        tail.apply(plan, files)
-        count = plan.gtids.count()
-        self._say(f"starts: {count} transactions were cut off: {plan.gtids}; saved in {saved}")
-        why = f"{count} transactions that nobody acknowledged and {compared.primary} lacks"
-        talk.ask(Tell("tail-cut", why, {"count": count, "gtids": str(plan.gtids), "saved": str(saved)}))
-        return True
+        elif isinstance(talk.ask(MayCut(compared.epoch)), Start):
+            tail.apply(plan, files)
+            count = plan.gtids.count()
+            self._start(f"{count} transactions were cut off: {plan.gtids}; saved in {saved}")
+            why = f"{count} transactions that nobody acknowledged and {compared.primary} lacks"
+            talk.ask(Tell("tail-cut", why, {"count": count, "gtids": str(plan.gtids), "saved": str(saved)}))
 
     def _say(self, text: str) -> None:
         if text != self._said:
@@ -151,12 +148,12 @@ def _connection(path: Path) -> Iterator[_Talk]:
 
 
 def _crashed(files: tail.ServerFiles) -> bool:
-    """Whether the last binary log file was left open. An unreadable one counts: what to do is decided with the rest."""
+    """Whether the last binary log file was left open, or cannot be read: then nothing is cut, and that is recorded."""
     try:
         with open_binlog(tail.last_file(files)) as binlog:
             return binlog.in_use
-    except BinlogError:
-        return True
+    except BinlogError as error:
+        return error.reason is not Unreadable.NO_FILE
 
 
 def run(config_path: Path) -> None:

@@ -201,13 +201,16 @@ def renew_uuid(files: ServerFiles) -> None:
 
 @contextlib.contextmanager
 def held_down(files: ServerFiles) -> Iterator[None]:
-    """Hold InnoDB's own lock, so that no server runs on these files and none starts. Raises HostError when one runs."""
-    try:
-        with Path(files.system_tablespace).open("r+b") as tablespace:
-            fcntl.lockf(tablespace, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-    except BlockingIOError:
-        raise HostError(f"a server runs on {files.datadir}") from None
+    """Hold InnoDB's own lock, so that no server runs on these files and none starts. Without a system tablespace there
+    are no data to run on. Raises HostError when a server runs."""
+    path = Path(files.system_tablespace)
+    with path.open("r+b") if path.exists() else contextlib.nullcontext() as tablespace:
+        if tablespace is not None:
+            try:
+                fcntl.lockf(tablespace, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HostError(f"a server runs on {files.datadir}") from None
+        yield
 
 
 def _sync(directory: Path) -> None:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from raftctl.bootstrap.layout import Layout as HostLayout
 from raftctl.errors import HostError, UsageError
 from raftctl.hosts.services import Unit
 from raftctl.inventory.load import parse_inventory
@@ -175,9 +176,12 @@ class Sandbox:
         self._require_running(host)
         host.services.kill(unit, signal.SIGCONT, timeout=_CALL_S)
 
-    def start(self, name: str, target: Target) -> None:
-        """Undo `kill`: start what is down, also when it was to stay down. What runs is left alone."""
+    def start(self, name: str, target: Target, *, ungated: bool = False) -> None:
+        """Undo `kill`: start what is down, also when it was to stay down. What runs is left alone. With `ungated`,
+        mysqld does not wait for the controllers to say who is primary."""
         host = self.host(name)
+        if ungated:
+            Path(HostLayout(str(host.directory)).gate_open).touch()
         if target is not Target.HOST:
             unit = self._unit(name, target)
             self._require_running(host)

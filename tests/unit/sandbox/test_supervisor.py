@@ -110,9 +110,22 @@ def test_the_gate_runs_before_each_start_and_may_hold_it_back(make_host: HostMak
     assert not host.services.is_active(Unit.MYSQLD, timeout=T)
     released.touch()
     first = pid_of(host.services, Unit.MYSQLD)
+    wait_until(lambda: "main" in output(host, "mysqld"), what="it does its work")
     host.services.kill(Unit.MYSQLD, timeout=T)
     pid_of(host.services, Unit.MYSQLD, other_than=first)
     wait_until(lambda: output(host, "mysqld").split() == ["gate", "main"] * 2, what="the gate ran again before it")
+
+
+def test_a_gate_whose_file_is_missing_is_left_out(make_host: HostMaker, tmp_path: Path) -> None:
+    config = tmp_path / "controller.yaml"
+    spec = {"argv": shell("echo main; exec sleep 1000"), "gate": shell("echo gate"), "gate_condition": str(config)}
+    host = make_host(mysqld=spec)
+    first = pid_of(host.services, Unit.MYSQLD)
+    wait_until(lambda: "main" in output(host, "mysqld"), what="it does its work")
+    config.touch()
+    host.services.kill(Unit.MYSQLD, timeout=T)
+    pid_of(host.services, Unit.MYSQLD, other_than=first)
+    wait_until(lambda: output(host, "mysqld").split() == ["main", "gate", "main"], what="the gate ran the second time")
 
 
 def test_stale_files_are_removed_before_a_start(make_host: HostMaker, tmp_path: Path) -> None:
