@@ -35,10 +35,14 @@ class Tally(msgspec.Struct, frozen=True):
 class Writer:
     """Inserts 1, 2, 3, ... each in a transaction of its own, one after the other, in a thread.
 
-    `primary` names where to write, None when nobody knows; it is asked again after every error."""
+    `primary` names where to write, None when nobody knows; it is asked again after every error. A write that takes
+    longer than `patience` seconds is given up."""
 
-    def __init__(self, primary: Callable[[], Endpoint | None], *, database: str) -> None:
+    def __init__(
+        self, primary: Callable[[], Endpoint | None], *, database: str, patience: float = CALL_SECONDS
+    ) -> None:
         self._primary = primary
+        self._patience = patience
         self._table = f"`{database}`.`{TABLE}`"
         self.acknowledged: list[int] = []
         self.errors: list[str] = []
@@ -65,7 +69,7 @@ class Writer:
     def stop(self) -> None:
         """End after the write under way."""
         self._stop.set()
-        self._thread.join(2 * CALL_SECONDS)
+        self._thread.join(2 * self._patience + CALL_SECONDS)
 
     def wait_for(self, count: int, timeout: float) -> bool:
         """Wait until `count` more rows are acknowledged than now; False when they are not within
@@ -97,7 +101,7 @@ class Writer:
         endpoint = self._primary()
         if endpoint is None:
             raise MySQLError("no primary is known")
-        return connect(endpoint, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS)
+        return connect(endpoint, connect_timeout=CALL_SECONDS, timeout=self._patience)
 
     def _run(self) -> None:
         number = 0

@@ -20,7 +20,7 @@ def test_lost_replica_is_not_noticed_by_the_writer(netns_stage: Stage) -> None:
     status = stage.wait_healthy()
     assert status.primary
     lost = next(m for m in others(stage, status.primary) if m != status.leader)
-    with stage.writing() as writer:
+    with stage.writing(patience=30.0) as writer:
         stage.sandbox.kill(lost, Target.HOST)
         stage.wait(lambda s: s.durability.sync_set and lost not in s.durability.sync_set, f"{lost} leaves the sync set")
         assert writer.wait_for(50, 60)

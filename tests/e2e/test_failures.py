@@ -119,7 +119,7 @@ def test_leaders_controller_killed_beside_the_primary(netns_stage: Stage) -> Non
     leader = status.leader
     assert leader
     assert leader != status.primary
-    with stage.writing() as writer:
+    with stage.writing(patience=30.0) as writer:
         stage.sandbox.kill(leader, Target.CONTROLLER)
         stage.wait(lambda s: s.leader not in (None, leader), "another leader")
         assert writer.wait_for(50, 60)
@@ -203,7 +203,7 @@ def test_garbage_on_the_raft_port(netns_stage: Stage) -> None:
 
     stage = netns_stage
     before = stage.wait_healthy()
-    with stage.writing() as writer:
+    with stage.writing(patience=30.0) as writer:
         for member in stage.cluster.inventory.members().values():
             for payload in (os.urandom(4096), (1 << 30).to_bytes(4, "big") + b"x" * 100, b"\x00" * 3, b""):
                 with socket.create_connection(split_address(member.raft), 2) as connection:

@@ -77,11 +77,11 @@ class Stage:
         return self.endpoint(primary) if primary else None
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Writer]:
-        """A writer at work on a new table; stopped at the end."""
+    def writing(self, *, patience: float = 2.0) -> Iterator[Writer]:
+        """A writer at work on a new table; stopped at the end. With much `patience` only real errors are errors."""
         with connect_soon(self) as conn:
             conn.execute("DROP TABLE IF EXISTS raftctl_written")
-        writer = Writer(self.primary_endpoint, database=self.database)
+        writer = Writer(self.primary_endpoint, database=self.database, patience=patience)
         writer.start(WAIT_SECONDS)
         assert writer.wait_for(20, WAIT_SECONDS)
         try:
