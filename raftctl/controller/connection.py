@@ -4,11 +4,11 @@ died.
 Every way a connection can be bad ends in the same place, `on_closed(connection, reason)`, exactly once:
 
 - the peer's process ended: the kernel says so at once (EOF or reset);
-- the peer's host or the path vanished: the kernel gives up after `dead_after` (TCP_USER_TIMEOUT for data in
-  flight, keep-alive for an idle connection), so this costs the process nothing while all is well;
-- the peer is stopped or too slow: nothing was taken from the write buffer for `dead_after`, or more than
-  `MAX_QUEUED_BYTES` wait: the connection is dropped. Raft sends again what matters, so the queue need not be
-  kept;
+- the peer's host or the path vanished, or the peer's process is stopped and its buffers are full: the kernel
+  gives up after `dead_after` (TCP_USER_TIMEOUT for data in flight, keep-alive for an idle connection), so
+  this costs the process nothing while all is well;
+- the peer is too slow: more than `MAX_QUEUED_BYTES` wait. The connection is dropped rather than single
+  messages: Raft sends again what matters, so the queue need not be kept;
 - whoever it is breaks the protocol, or does not finish the handshake in `HANDSHAKE_TIMEOUT` seconds.
 """
 
@@ -75,8 +75,6 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._flush_handle: asyncio.Handle | None = None
-        self._stall_handle: asyncio.TimerHandle | None = None
-        self._written_bytes = 0
 
     # --- use ------------------------------------------------------------------------------------------
 
@@ -108,7 +106,6 @@ class Connection(asyncio.BufferedProtocol):
         data = b"".join(self.session.seal(pack(batch)) for batch in _batches(self._outbox))
         self._outbox = []
         self._outbox_bytes = 0
-        self._written_bytes += len(data)
         self._transport.write(data)
 
     def close(self, reason: str) -> None:
@@ -136,9 +133,6 @@ class Connection(asyncio.BufferedProtocol):
             transport.abort()
             return
         _set_options(transport.get_extra_info("socket"), self._dead_after)
-        # So that pause_writing tells of the first bytes that wait. Not 0: asyncio's TLS then calls it on
-        # every other write, whether anything waits or not.
-        transport.set_write_buffer_limits(high=1)
         if isinstance(self._handshake, DiallerHandshake):
             transport.write(self._handshake.hello)
 
@@ -170,14 +164,6 @@ class Connection(asyncio.BufferedProtocol):
         self._close_reason = self._close_reason or (str(exc) if exc else "eof")
         self._finish()
 
-    def pause_writing(self) -> None:
-        self._watch_for_stall(self._taken_bytes())
-
-    def resume_writing(self) -> None:
-        if self._stall_handle is not None:
-            self._stall_handle.cancel()
-            self._stall_handle = None
-
     # --- inside ---------------------------------------------------------------------------------------
 
     def _step_handshake(self, body: bytes) -> None:
@@ -199,26 +185,11 @@ class Connection(asyncio.BufferedProtocol):
         self.failure = ProtocolViolation(Refusal.SLOW)
         self.abort(Refusal.SLOW)
 
-    def _taken_bytes(self) -> int:
-        assert self._transport is not None
-        return self._written_bytes - self._transport.get_write_buffer_size()
-
-    def _watch_for_stall(self, taken_bytes: int) -> None:
-        self._stall_handle = self._loop.call_later(self._dead_after, self._check_stall, taken_bytes)
-
-    def _check_stall(self, taken_before: int) -> None:
-        taken_bytes = self._taken_bytes()
-        if taken_bytes == taken_before:
-            self.abort("stalled")
-        else:
-            self._watch_for_stall(taken_bytes)
-
     def _finish(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._deadline.cancel()
-        self.resume_writing()
         if self._flush_handle is not None:
             self._flush_handle.cancel()
         self._on_closed(self, self._close_reason)

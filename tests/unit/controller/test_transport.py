@@ -262,10 +262,10 @@ async def test_whoever_stays_silent_is_thrown_out(start: Start) -> None:
 
 async def test_a_crowd_of_silent_strangers_does_not_keep_a_peer_out(start: Start) -> None:
     peers = addresses("db1", "db2")
-    a = await start("db1", peers)
-    crowd = [socket.create_connection(peers["db1"], timeout=10) for _ in range(MAX_UNAUTHENTICATED + 20)]
-    b = await start("db2", peers)
-    await until(lambda: connected(a, b), timeout=4.0)  # before the crowd's own deadline passes
+    accepting = await start("db2", peers)
+    crowd = [socket.create_connection(peers["db2"], timeout=10) for _ in range(MAX_UNAUTHENTICATED + 20)]
+    dialling = await start("db1", peers)
+    await until(lambda: connected(dialling, accepting), timeout=4.0)  # before the crowd's own deadline passes
     for stranger in crowd:
         stranger.close()
 

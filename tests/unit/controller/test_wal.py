@@ -157,6 +157,16 @@ def test_a_record_that_was_removed_or_repeated_breaks_the_chain(tmp_path: Path) 
             reopen(tmp_path)
 
 
+def test_one_of_several_equal_records_cannot_vanish(tmp_path: Path) -> None:
+    """Each checksum depends on everything before it, not only on the record before."""
+    _, a, b, _ = written(tmp_path, *[(HardState(1), [])] * 3)
+    path = tmp_path / FILE_NAME
+    whole = path.read_bytes()
+    path.write_bytes(whole[:a] + whole[b:])
+    with pytest.raises(CorruptLogError):
+        reopen(tmp_path)
+
+
 def test_a_log_of_another_node_or_cluster_is_refused(tmp_path: Path) -> None:
     written(tmp_path, (HardState(1), []))
     for cluster_id, node_id in (("orders", "db2"), ("billing", "db1")):
