@@ -18,6 +18,7 @@ from raftctl.mysql.clone import AfterClone
 from raftctl.mysql.errors import StatementTimeout
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import Source
+from raftctl.mysql.sessions import end_own_sessions
 from raftctl.planner import local as plan
 from raftctl.secret import Secret
 
@@ -32,8 +33,8 @@ CLONE_SECONDS: Final = 24 * 3600.0
 class Hands:
     """Works on one mysqld through a connection of its own. Not thread-safe: one worker thread uses it.
 
-    `spare` are the sessions of the other threads, which StopReceiver leaves alone; `directory` is the controller's own.
-    What the actions learned or proved stays in the attributes until `forget` (mysqld restarted)."""
+    `spare` are the sessions of the other threads, which the proofs of rule R3 leave alone; `directory` is the
+    controller's own. What the actions learned or proved stays in the attributes until `forget` (mysqld restarted)."""
 
     def __init__(
         self,
@@ -83,7 +84,10 @@ class Hands:
         fencing.set_super_read_only(self._open(), timeout=2.0)
 
     def _prove_quiet(self, _: plan.ProveQuiet) -> None:
-        fencing.prove_quiet(self._open(), timeout=2.0)
+        conn = self._open()
+        # An opening statement that an abandoned session of ours sent could still be on its way.
+        end_own_sessions(conn, spare=self._spare(), timeout=STATEMENT_SECONDS)
+        fencing.prove_quiet(conn, timeout=2.0)
 
     def _source_off(self, _: plan.SourceOff) -> None:
         semisync.source_off_if_idle(self._open(), timeout=STATEMENT_SECONDS)
@@ -165,8 +169,10 @@ class Hands:
     def _go_online(self, _: plan.GoOnline) -> None:
         self._open().execute("SET GLOBAL offline_mode = OFF")
 
-    def _become_writable(self, _: plan.Open) -> None:
-        self._open().execute("SET GLOBAL read_only = OFF")  # turns super_read_only off as well
+    def _become_writable(self, action: plan.Open) -> None:
+        conn = self._open()
+        semisync.require_acks(conn, action.acks, timeout=STATEMENT_SECONDS)
+        conn.execute("SET GLOBAL read_only = OFF")  # turns super_read_only off as well
 
 
 _ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {

@@ -46,6 +46,14 @@ def become_source(conn: Connection, required_acks: int, *, timeout: float) -> No
     require(conn, "semi-sync to be in force", lambda: _status(conn, "source_status") == "ON", timeout)
 
 
+def require_acks(conn: Connection, required_acks: int, *, timeout: float) -> None:
+    """Raises NotVerified unless every commit waits for exactly `required_acks` replicas; 0 means the flag is off."""
+    state = conn.query(_SOURCE_STATE, timeout=timeout)[0]
+    waits = state["required_acks"] if state["enabled"] else 0
+    if waits != required_acks:
+        raise NotVerified(f"{conn.endpoint}: commits wait for {waits} acknowledgements, not for {required_acks}")
+
+
 def set_required_acks(conn: Connection, required_acks: int, *, timeout: float) -> None:
     """Change the number of acknowledgements, 1 or more, on a semi-sync source.
 

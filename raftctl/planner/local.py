@@ -78,7 +78,10 @@ class LockAccounts(Action, frozen=True):
 
 
 class Open(Action, frozen=True):
-    """Become writable."""
+    """Become writable, in a session that has just seen that commits wait for `acks` acknowledgements: a mysqld that
+    restarted since it was told to would not wait for any."""
+
+    acks: int
 
 
 class Nudge(Action, frozen=True):
@@ -209,7 +212,7 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
     if seen.offline_mode:
         actions.append(GoOnline())
     if (seen.read_only or seen.super_read_only) and _may_open(state, seen):
-        actions.append(Open())
+        actions.append(Open(state.required_acks))
     return tuple(actions)
 
 

@@ -1,8 +1,9 @@
 """A controller around the production decisions: it applies the log at its own pace, observes, decides, acts.
 
 Between any two of its steps anything may happen: other members act, entries are applied, it is paused or killed. What
-the controller owes the decision core is here: an action belongs to one start of mysqld, an opening action to the state
-it was decided on, and statements of earlier sessions that may still run are ended before a new look is taken.
+the controller owes the decision core is here: an opening action belongs to the state it was decided on, what was
+proven or asked is forgotten when mysqld starts anew, and the statements of abandoned sessions are ended before a new
+look is taken.
 """
 
 from __future__ import annotations
@@ -160,10 +161,6 @@ class Controller:
 
     def _act(self, task: Task) -> None:
         action = task.actions.pop(0)
-        rules = self._world.rules
-        if task.starts != self.mysqld.starts and rules.plan_ends_with_mysqld:
-            self.task = None  # the connection is gone
-            return
         if not self.mysqld.answers:
             if self.mysqld.alive and self._rng.random() < 0.3:
                 self._leave_behind(Task([action], task.version, task.epoch, task.starts))

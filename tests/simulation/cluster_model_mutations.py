@@ -150,7 +150,9 @@ class _Dropping(Rules):
 
 
 class NoAcknowledgements(_Dropping):
-    """R2: the primary does not wait for acknowledgements."""
+    """R2: the primary does not wait for acknowledgements, and is opened all the same."""
+
+    open_is_verified = False
 
     def dropped(self, action: Action) -> bool:
         return isinstance(action, local.BecomeSource)
@@ -193,10 +195,10 @@ class StrayStatements(Rules):
     ends_stray_statements = False
 
 
-class PlanOutlivesMysqld(Rules):
-    """A plan goes on after mysqld restarted in its middle."""
+class OpenUnverified(Rules):
+    """R8: mysqld restarted in the middle of a plan, and is opened without waiting for acknowledgements."""
 
-    plan_ends_with_mysqld = False
+    open_is_verified = False
 
 
 class SameUuidAfterRebuild(Rules):

@@ -212,7 +212,7 @@ MUTATIONS = (
         **_FIVE,
         **_CALM,
     ),
-    _mutation(m.PlanOutlivesMysqld, "ack-set", **_THREE, weights=only(bounce_mysqld=4, pause_controller=1)),
+    _mutation(m.OpenUnverified, "ack-set", **_THREE, weights=only(bounce_mysqld=4, pause_controller=1)),
     _mutation(
         m.StrayStatements,
         *("promise", "R5"),

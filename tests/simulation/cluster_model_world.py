@@ -38,7 +38,7 @@ class Rules:
     """The production decisions as the model calls them. A mutation overrides one of these."""
 
     ends_stray_statements = True
-    plan_ends_with_mysqld = True
+    open_is_verified = True
     rebuild_renews_uuid = True
     locks_accounts = True
 
@@ -263,9 +263,10 @@ class World:
                 mysqld.become_source(0)
             case local.LockAccounts(members):
                 self.lock_accounts(mysqld, members)
-            case local.Open():
-                mysqld.open()
-                self._writable(mysqld, epoch)
+            case local.Open(acks):
+                if mysqld.wait_for == acks or not self.rules.open_is_verified:
+                    mysqld.open()
+                    self._writable(mysqld, epoch)
             case local.Nudge():
                 mysqld.nudge(next(self._content))
             case local.GoOnline():

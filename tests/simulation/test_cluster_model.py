@@ -23,7 +23,7 @@ come back by itself; `divergence` the same GTID means different transactions. `a
     LocksNobody               R6    ack-set
     ReopenUnconfirmed         R8    promise, ack-set
     ReadOnlyBySuperAlone      R8    old-primary, ack-set
-    PlanOutlivesMysqld        R8    ack-set
+    OpenUnverified            R8    ack-set
     NeverNudges               live  liveness
     StaleDecision             log   lost-write
     SameUuidAfterRebuild      R9    divergence

@@ -143,14 +143,14 @@ def a_replica(*, executed: str = HEALTHY, received: str = "", owned: str = "", *
     return msgspec.structs.replace(replica, **changes)
 
 
-def a_source(*, acks: int = 1, waiting: int = 0, **changes: Any) -> MySQLObservation:
+def a_source(*, acks: int = 1, waiting: int = 0, clients: int = 2, **changes: Any) -> MySQLObservation:
     """Writable, waiting for acknowledgements, with all replicas connected."""
     semi_sync = a_semi_sync(
         source_enabled=acks > 0,
         source_status=acks > 0,
         required_acks=acks,
         wait_sessions=waiting,
-        clients=2,
+        clients=clients,
         replica_enabled=False,
         replica_status=False,
     )

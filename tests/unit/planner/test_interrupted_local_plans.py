@@ -49,7 +49,7 @@ class Host:
 
     def decide(self) -> tuple[Action, ...]:
         """The actions that change something: StartApplier is decided for good measure also where the applier runs."""
-        actions = decide_local(self.state, self.me, self.mine.observe(clients=0), self.context).actions
+        actions = decide_local(self.state, self.me, self.mine.observe(clients=1, donates=False), self.context).actions
         return tuple(a for a in actions if not (isinstance(a, local.StartApplier) and self.mine.applier_running))
 
     def carry_out(self, action: Action) -> None:
@@ -85,7 +85,7 @@ class Host:
                 self._learn(locked=members)
             case local.GoOnline():
                 self.mine.offline = False
-            case local.Open():
+            case local.Open(_):
                 self.mine.open()
             case local.StopWriting():
                 self.mine.stop_writing()

@@ -54,9 +54,19 @@ CASES = {
     "after a restart it waits for acknowledgements before it opens": Case(
         STEADY,
         "db1",
-        a_replica(channel=None, semi_sync=SILENT),
-        (local.BecomeSource(1), local.LockAccounts(()), local.Open()),
+        a_replica(channel=None, semi_sync=a_semi_sync(replica_enabled=False, clients=1)),
+        (local.BecomeSource(1), local.LockAccounts(()), local.Open(1)),
         a_context(locked=None),
+    ),
+    "without replicas that acknowledge it stays closed": Case(
+        STEADY, "db1", a_replica(channel=None, semi_sync=SILENT), (local.BecomeSource(1),)
+    ),
+    "a CLONE that waits for commits that wait for its end": Case(
+        STEADY,
+        "db1",
+        a_source(waiting=1, clients=0, donates=True),
+        (FENCE("a CLONE from here waits for commits that nobody can acknowledge"),),
+        a_context(commits_stand_still=True),
     ),
     "without a lease it stays closed": Case(STEADY, "db1", a_replica(channel=None), (), a_context(lease_valid=False)),
     "unconfirmed it stays closed": Case(STEADY, "db1", a_replica(channel=None), (), UNCONFIRMED),
@@ -77,10 +87,10 @@ CASES = {
         (local.StartApplier(), local.WaitApplied()),
     ),
     "then opens, in this order": Case(
-        a_state(primary="db2", locked=("db1",), sync_set=("db2", "db3")),
+        a_state(phase=Phase.PROMOTING, primary="db2", locked=("db1",), sync_set=("db2", "db3")),
         "db2",
         CHOSEN,
-        (local.SetAcknowledging(on=False), local.BecomeSource(1), local.LockAccounts(("db1",)), local.Open()),
+        (local.SetAcknowledging(on=False), local.BecomeSource(1), local.LockAccounts(("db1",)), local.Open(1)),
     ),
     "and forgets its old source once it is open": Case(
         NEW_REIGN, "db2", a_source(channel=a_channel(receiver="OFF")), (local.ForgetSource(),)
