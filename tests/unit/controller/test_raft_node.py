@@ -6,6 +6,7 @@ import asyncio
 import enum
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -229,6 +230,24 @@ async def test_quorum_contact_is_recent_on_a_leader_and_its_age_is_shown(start: 
     age = leader.node.status().quorum_contact_age
     assert age is not None
     assert age >= 0
+
+
+@pytest.mark.parametrize("act", ["status", "quorum_contact", "propose"])
+async def test_a_leader_whose_process_was_stopped_acts_no_more(start: Start, act: str) -> None:
+    """The clock jumps and not one message is read before the leader is asked: it must know by itself."""
+    jump = 0.0
+    members = await start("n1", "n2", "n3", clock=lambda: time.monotonic() + jump)
+    await propose(members, b"a")
+    leader = (await leader_of(members)).node
+    jump = 10.0
+    if act == "status":
+        assert leader.status().role is not Role.LEADER
+    elif act == "quorum_contact":
+        with pytest.raises(NotLeader):
+            leader.quorum_contact()
+    else:
+        with pytest.raises(NotLeader):
+            await leader.propose(b"stale", 10)
 
 
 async def test_leadership_is_handed_over(start: Start) -> None:
