@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +25,12 @@ from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.controller import gate_protocol
 from raftctl.controller.actions import Hands
 from raftctl.controller.cluster_log import ClusterLog
-from raftctl.controller.fencing import Fenced, Ladder
+from raftctl.controller.fencing import KILL_SECONDS, Fenced, Ladder
 from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
+from raftctl.controller.rebuilding import Rebuilding
 from raftctl.errors import HostError, MySQLError
-from raftctl.hosts.services import ServiceManager
+from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql.client import Connection, Endpoint
 from raftctl.planner import local as plan
 from raftctl.secret import Secret
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 STEADY_SECONDS: Final = 0.5  # between two looks when nothing changes
 CHANGING_SECONDS: Final = 0.02
 RETRY_SECONDS: Final = 0.2  # after an action failed
+REBUILD_AGAIN_SECONDS: Final = 5.0
 NUDGE_AFTER_SECONDS: Final = 1.0
 NUDGE_AFTER_SECONDS_MAX: Final = 60.0
 FENCE_RETRY_SECONDS: Final = 1.0
@@ -45,7 +48,6 @@ FENCE_RETRY_SECONDS: Final = 1.0
 # What is worth a line in the history when it succeeds.
 _HISTORY: Final[Mapping[type[plan.Action], str]] = {
     plan.PointTo: "rejoined",
-    plan.Rebuild: "rebuilt",
     plan.Open: "opened",
 }
 
@@ -120,7 +122,8 @@ class Keeper:
         self._wake = log.watch()
         self._sentinel: Connection | None = None
         self._fencing: asyncio.Task[None] | None = None
-        self._rebuilding = False
+        self._services = services
+        self._rebuilding = Rebuilding(directory)
         self._session = 0
         self._stopped_epoch = 0
         self._asked_epoch = 0
@@ -156,10 +159,14 @@ class Keeper:
         while True:
             self._wake.clear()
             state, context = self._log.state, self._context()
-            look = await loop.run_in_executor(self._observing, self._observer.look)
+            look = await loop.run_in_executor(
+                self._observing, partial(self._observer.look, with_clone=context.incomplete)
+            )
+            await self._watch_rebuild(look, state)
+            context = msgspec.structs.replace(context, incomplete=self._rebuilding.is_marked)
             decided = self._digest(look, state, context)
             acted = False
-            if decided.actions and not self._rebuilding and self._fencing is None:
+            if decided.actions and not self._rebuilding.running and self._fencing is None:
                 acted = await self._act(decided, state)
             await self._watch_for_death()
             if not acted:
@@ -201,6 +208,7 @@ class Keeper:
             locked=self._hands.locked,
             primary_executed=asked,
             commits_stand_still=self._standstill.is_due(self._clock()),
+            incomplete=self._rebuilding.is_marked,
         )
 
     def _lease_valid(self) -> bool:
@@ -246,7 +254,7 @@ class Keeper:
     def _facts(self, look: Look, decided: plan.LocalPlan, state: ClusterState) -> MySQLFacts:
         before = self._report.mysql
         last = look.observation or (before.observation if before else None)
-        if self._rebuilding:
+        if self._rebuilding.running:
             return MySQLFacts(MySQLState.REBUILDING, last, errant=decided.errant)
         if look.observation is None:
             word = look.state or (before.state if before else MySQLState.UNKNOWN)
@@ -283,8 +291,7 @@ class Keeper:
             if isinstance(action, plan.OPENING) and not self._still_justified(action, state):
                 return True
             if isinstance(action, plan.Rebuild):
-                self._start_rebuild(action)
-                return True
+                return done or self._start_rebuild(action)
             if not await self._do(action, state):
                 return done
             done = True
@@ -321,28 +328,46 @@ class Keeper:
             why = {"rejoined": f"follows {state.primary}; nothing had to be rebuilt"}.get(kind, "")
             self._record(Record(kind=kind, member=self._me, epoch=state.epoch, why=why, by=self._me))
 
-    def _start_rebuild(self, action: plan.Rebuild) -> None:
-        self._rebuilding = True
+    # --- rebuilding ------------------------------------------------------------------------------------
+
+    def _start_rebuild(self, action: plan.Rebuild) -> bool:
+        if self._clock() < self._rebuilding.not_before:
+            return False
+        self._rebuilding.begin(donor=action.donor, why=action.why, now=self._clock())
         self._rebuild_task = asyncio.get_running_loop().create_task(self._rebuild(action, self._log.state))
+        return True
 
     async def _rebuild(self, action: plan.Rebuild, state: ClusterState) -> None:
         """CLONE takes its time, so the loop goes on looking meanwhile; nothing else is done to mysqld."""
         self._record(Record(kind="rebuild-started", member=self._me, epoch=state.epoch, why=action.why, by=self._me))
-        began = self._clock()
         try:
             await asyncio.get_running_loop().run_in_executor(self._acting, self._hands.carry_out, action)
-        except MySQLError as error:
+        except (MySQLError, HostError) as error:
             self._failure = f"CLONE from {action.donor}: {error}"
+            self._rebuilding.not_before = self._clock() + REBUILD_AGAIN_SECONDS
             logger.warning("rebuild failed: %s", error)
         else:
             self._failure = ""
-            why = f"CLONE from {action.donor} in {self._clock() - began:.1f} s: {action.why}"
-            self._record(Record(kind="rebuilt", member=self._me, epoch=state.epoch, why=why, by=self._me))
         finally:
-            self._rebuilding = False
+            self._rebuilding.running = False
             self._hands.forget()
             self._asked_epoch = 0
             self.poke()
+
+    async def _watch_rebuild(self, look: Look, state: ClusterState) -> None:
+        """Notice that a CLONE is complete, or give it up: mysqld's end is what surely ends it."""
+        rebuilding, now = self._rebuilding, self._clock()
+        if rebuilding.completed(look.clone):
+            took = f" in {now - rebuilding.began:.1f} s: {rebuilding.why}" if rebuilding.donor else ""
+            why = f"CLONE from {rebuilding.donor or 'the primary'}{took}"
+            self._record(Record(kind="rebuilt", member=self._me, epoch=state.epoch, why=why, by=self._me))
+        if why := rebuilding.is_futile(state.primary, look.clone, now):
+            logger.warning("gives the CLONE from %s up: %s", rebuilding.donor, why)
+            kill = partial(self._services.kill, Unit.MYSQLD, timeout=KILL_SECONDS)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._ladder.executor, kill)
+            except HostError as error:
+                logger.warning("mysqld cannot be ended: %s", error)
 
     # --- fencing ---------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.observation import MySQLObservation
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection, Endpoint, connect
+from raftctl.mysql.clone import CloneProgress, clone_progress
 from raftctl.mysql.errors import ConnectionLost, ConnectTimeout, ServerGone, StatementTimeout
 from raftctl.mysql.observe import observe
 from raftctl.mysql.tail import ServerFiles, server_files
@@ -27,6 +28,7 @@ class Look(msgspec.Struct, frozen=True):
     observation: MySQLObservation | None = None
     state: MySQLState | None = None
     error: str = ""
+    clone: CloneProgress | None = None  # looked at on demand
 
 
 class Observer:
@@ -49,10 +51,11 @@ class Observer:
         """The server's id of this observer's connection."""
         return self._conn.thread_id if self._conn is not None else None
 
-    def look(self) -> Look:
+    def look(self, *, with_clone: bool = False) -> Look:
         """One look, within about two PROBE_SECONDS."""
         try:
             seen = self._observe()
+            clone = clone_progress(self._conn) if with_clone and self._conn is not None else None
         except (StatementTimeout, ConnectTimeout) as error:
             return self._no_answer(str(error))
         except (ServerGone, ConnectionLost) as error:
@@ -63,7 +66,7 @@ class Observer:
             self._silent_since = None
             return Look(self._session, state=MySQLState.UNKNOWN, error=str(error))
         self._silent_since = None
-        return Look(self._session, observation=seen)
+        return Look(self._session, observation=seen, clone=clone)
 
     def _observe(self) -> MySQLObservation:
         if self._conn is None or not self._conn.is_open or self._conn.has_hung_up():

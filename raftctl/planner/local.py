@@ -127,7 +127,8 @@ class LocalContext(msgspec.Struct, frozen=True):
     `confirmed`: see the module's docstring. `lease_valid`: this member may be writable now. `stopped_epoch`: the epoch
     for which StopReceiver (a replica) or ProveQuiet (the previous primary) succeeded. `locked`: which accounts were
     verifiably locked since mysqld started, None when unknown. `primary_executed`: what AskPrimary read in this epoch
-    and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
+    and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while. `incomplete`:
+    a CLONE began here and is not known to be complete.
     """
 
     confirmed: bool
@@ -136,6 +137,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     locked: tuple[str, ...] | None = None
     primary_executed: GTIDSet | None = None
     commits_stand_still: bool = False
+    incomplete: bool = False
 
 
 class LocalPlan(msgspec.Struct, frozen=True):
@@ -296,6 +298,8 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
     if not context.confirmed:
         return LocalPlan(note="waits for the controllers' quorum")
     acknowledging = me in state.sync_set
+    if context.incomplete and not acknowledging:
+        return _rebuild(state, me, "a CLONE did not come to its end")
     if seen.semi_sync.replica_enabled != acknowledging:
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
     # A member outside S may point there since an earlier reign, and have received what was removed since.
@@ -337,7 +341,13 @@ def _diverged(state: ClusterState, me: str, tail: GTIDSet) -> LocalPlan:
     why = f"{tail.count()} transactions that {state.primary} lacks: {tail}"
     if me in state.sync_set:
         return LocalPlan(note=f"has {why}", errant=tail)  # leaves S before its data goes (rule R6)
-    return LocalPlan((Rebuild(state.primary, why),), note=f"is rebuilt: has {why}", errant=tail)
+    return _rebuild(state, me, f"has {why}", errant=tail)
+
+
+def _rebuild(state: ClusterState, me: str, why: str, *, errant: GTIDSet = GTIDSet()) -> LocalPlan:  # noqa: B008 (frozen)
+    if me in state.locked:
+        return LocalPlan(note=f"waits to be admitted by {state.primary}, to be rebuilt: {why}", errant=errant)
+    return LocalPlan((Rebuild(state.primary, why),), note=f"is rebuilt: {why}", errant=errant)
 
 
 def _receive(state: ClusterState, me: str, seen: MySQLObservation) -> LocalPlan:
@@ -348,8 +358,7 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation) -> LocalPlan:
         actions.append(StopReceiver())  # nobody is admitted who could connect before it decided to
     if channel.receiver is ReceiverState.OFF:
         if channel.receiver_error_code in PURGED_ERRORS and me not in state.sync_set:
-            why = f"{state.primary} has purged what {me} needs"
-            return LocalPlan((Rebuild(state.primary, why),), note=f"is rebuilt: {why}")
+            return _rebuild(state, me, f"{state.primary} has purged what {me} needs")
         if me in state.locked:
             return LocalPlan(note=f"waits to be admitted by {state.primary}")
         actions.append(StartReceiver())

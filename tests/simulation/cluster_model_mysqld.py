@@ -332,7 +332,7 @@ class Mysqld:
 
     # --- observing ------------------------------------------------------------------------------------
 
-    def observe(self, *, clients: int, donates: bool) -> MySQLObservation:
+    def observe(self, *, clients: int, donates: bool = False) -> MySQLObservation:
         return MySQLObservation(
             server_uuid=self.uuid,
             server_id=1,

@@ -30,6 +30,7 @@ NEW_REIGN = a_state(primary="db2", epoch=2, previous_primary="db1", phase=Phase.
 OUT = a_state(sync_set=("db1", "db2"), locked=("db3",))
 OLD_PRIMARY = a_source(read_only=True, super_read_only=True)
 CHOSEN = a_replica(received="A:1-100", channel=a_channel(receiver="OFF"))
+ADMITTED = a_state(sync_set=("db1", "db2"))
 SILENT = a_semi_sync(replica_enabled=False)
 UNCONFIRMED = a_context(confirmed=False)
 HANGING = {"read_only": False, "super_read_only": True}  # `SET GLOBAL super_read_only = ON` still waits
@@ -67,6 +68,15 @@ CASES = {
         a_source(waiting=1, clients=0, donates=True),
         (FENCE("a CLONE from here waits for commits that nobody can acknowledge"),),
         a_context(commits_stand_still=True),
+    ),
+    "a promoted one stays closed while its sync set is too small for an acknowledgement": Case(
+        a_state(primary="db2", phase=Phase.PROMOTING, sync_set=("db2",)),
+        "db2",
+        a_replica(channel=None, semi_sync=SILENT),
+        (local.BecomeSource(1),),
+    ),
+    "commits that wait while nobody copies are left alone": Case(
+        STEADY, "db1", a_source(waiting=1, clients=0), (), a_context(commits_stand_still=True)
     ),
     "without a lease it stays closed": Case(STEADY, "db1", a_replica(channel=None), (), a_context(lease_valid=False)),
     "unconfirmed it stays closed": Case(STEADY, "db1", a_replica(channel=None), (), UNCONFIRMED),
@@ -190,8 +200,22 @@ CASES = {
         (local.StopReceiver(),),
         a_context(primary_executed=gtids("A:1-100")),
     ),
-    "a tail is removed by a rebuild": Case(
+    "a rebuild waits for the account to be unlocked": Case(
         OUT,
+        "db3",
+        a_replica(executed="A:1-100,C:1-2", channel=None, semi_sync=SILENT),
+        (),
+        a_context(primary_executed=gtids("A:1-120")),
+    ),
+    "an interrupted CLONE is begun again, whatever the data seem to be": Case(
+        ADMITTED,
+        "db3",
+        a_replica(executed="", received="A:1-100", channel=a_channel(receiver="OFF"), semi_sync=SILENT),
+        (local.Rebuild("db1", "a CLONE did not come to its end"),),
+        a_context(incomplete=True),
+    ),
+    "a tail is removed by a rebuild": Case(
+        ADMITTED,
         "db3",
         a_replica(executed="A:1-100,C:1-2", channel=None, semi_sync=SILENT),
         (local.Rebuild("db1", f"2 transactions that db1 lacks: {gtids('C:1-2')}"),),
