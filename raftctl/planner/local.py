@@ -341,7 +341,7 @@ def _diverged(state: ClusterState, me: str, tail: GTIDSet) -> LocalPlan:
     why = f"{tail.count()} transactions that {state.primary} lacks: {tail}"
     if me in state.sync_set:
         return LocalPlan(note=f"has {why}", errant=tail)  # leaves S before its data goes (rule R6)
-    return _rebuild(state, me, f"has {why}", errant=tail)
+    return _rebuild(state, me, why, errant=tail)
 
 
 def _rebuild(state: ClusterState, me: str, why: str, *, errant: GTIDSet = GTIDSet()) -> LocalPlan:  # noqa: B008 (frozen)
