@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from raftctl.api_client import ApiClient, CallError
 from raftctl.cluster.commands import InitCluster
+from raftctl.cluster.durability import required_acks
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import Member
@@ -15,7 +16,6 @@ from raftctl.cluster.status_model import ClusterStatus, Health
 from raftctl.errors import NoQuorumError, RaftctlError, RefusedError
 from raftctl.inventory.model import ClusterInventory, data_names
 from raftctl.mysql.client import Endpoint, connect
-from raftctl.planner.durability import required_acks
 
 T = TypeVar("T")
 Progress = Callable[[str], None]

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from raftctl.cluster import commands as c
-from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, HistoryEntry, MemberRole, Pause, Phase
+from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, HistoryEntry, MemberRole, Pause, Phase, Settings
 
 replace = msgspec.structs.replace
 
@@ -34,6 +34,7 @@ class Rejection(enum.StrEnum):
     NOT_ELIGIBLE = "not-eligible"  # the promotion target is not a member of S
     BELOW_FLOOR = "below-floor"  # the certificate lacks transactions that the floor holds
     NO_PROOF = "no-proof"  # too few fence reports for rule R3
+    INVALID_ACKS = "invalid-acks"  # a number of acknowledgements that rule R6 does not allow now
     INVALID_SET = "invalid-set"  # the sync set or the locked set does not fit the members
     NOT_LOCKED = "not-locked"
     NOTHING_TO_DO = "nothing-to-do"
@@ -82,7 +83,9 @@ def assert_invariants(state: ClusterState, *, before: ClusterState | None = None
         assert bool(state.primary) != changing, "there is a primary exactly when no change is under way"
         assert (state.primary or state.previous_primary) in state.sync_set, "the primary is a member of S"
         assert state.primary not in state.locked, "a primary is never locked out of itself"
-        assert state.required_acks >= 0
+        assert 0 <= state.required_acks <= state.source_acks, "the primary waits for at least k acknowledgements"
+        if state.settings.durability_policy == "available":
+            assert state.source_acks < len(state.sync_set), "S can always give the acknowledgements"
     if before is not None:
         assert state.epoch - before.epoch in (0, 1), "epochs grow by one"
         assert before.floor <= state.floor, "the floor never loses a transaction"
@@ -98,6 +101,8 @@ def _init_cluster(state: ClusterState, command: c.InitCluster) -> ClusterState |
     data = {m.name for m in command.members if m.role is MemberRole.DATA}
     if command.primary not in data or command.primary not in command.sync_set or not set(command.sync_set) <= data:
         return Rejection.INVALID_SET
+    if not _allows(command.settings, command.required_acks, len(command.sync_set)):
+        return Rejection.INVALID_ACKS
     return replace(
         state,
         cluster=command.cluster,
@@ -108,6 +113,7 @@ def _init_cluster(state: ClusterState, command: c.InitCluster) -> ClusterState |
         floor=command.floor,
         sync_set=tuple(sorted(command.sync_set)),
         required_acks=command.required_acks,
+        source_acks=command.required_acks,
         members=members,
         settings=command.settings,
     )
@@ -154,6 +160,8 @@ def _promote(state: ClusterState, command: c.Promote) -> ClusterState | Rejectio
         return Rejection.INVALID_SET
     if not locked <= set(state.data_members):
         return Rejection.INVALID_SET
+    if not _allows(state.settings, command.required_acks, len(sync_set)):
+        return Rejection.INVALID_ACKS
     return replace(
         state,
         phase=Phase.PROMOTING,
@@ -161,8 +169,16 @@ def _promote(state: ClusterState, command: c.Promote) -> ClusterState | Rejectio
         target="",
         floor=command.certificate,
         sync_set=tuple(sorted(sync_set)),
+        required_acks=command.required_acks,
+        source_acks=command.required_acks,
         locked=tuple(sorted(locked)),
     )
+
+
+def _allows(settings: Settings, acks: int, size: int) -> bool:
+    """Whether a sync set of this size may have this k. After a failover `strict` keeps a k that S cannot meet: writes
+    wait until members return."""
+    return acks >= 0 and (acks < size or settings.durability_policy == "strict")
 
 
 def _proven(state: ClusterState, command: c.Promote) -> bool:
@@ -179,7 +195,7 @@ def _proven(state: ClusterState, command: c.Promote) -> bool:
             return state.previous_primary in reporters
         case c.Proof.ASYNC_MAJORITY:
             majority = len(state.data_members) // 2 + 1
-            return state.phase is Phase.FAILOVER and state.required_acks == 0 and len(reporters) >= majority
+            return state.phase is Phase.FAILOVER and state.is_async and len(reporters) >= majority
 
 
 def _abort_switchover(state: ClusterState, _: c.AbortSwitchover) -> ClusterState | Rejection:
@@ -205,11 +221,16 @@ def _lockout(state: ClusterState, command: c.Lockout) -> ClusterState | Rejectio
 def _shrink(state: ClusterState, command: c.ShrinkSyncSet) -> ClusterState | Rejection:
     if state.phase is not Phase.STEADY:
         return Rejection.WRONG_PHASE
-    if command.member not in state.locked or command.member not in state.sync_set:
+    leavers, acks = set(command.members), command.required_acks
+    if not leavers or not leavers <= set(state.locked) & set(state.sync_set):
         return Rejection.NOT_LOCKED
-    if len(state.sync_set) - 1 < state.required_acks + 1:
+    rest = tuple(m for m in state.sync_set if m not in leavers)
+    lowered = acks < state.required_acks
+    if acks > state.required_acks or (lowered and state.settings.durability_policy != "available"):
+        return Rejection.INVALID_ACKS
+    if not 0 <= acks < len(rest):
         return Rejection.INVALID_SET  # S must stay able to acknowledge: fewer than k replicas prove nothing
-    return replace(state, sync_set=tuple(m for m in state.sync_set if m != command.member))
+    return replace(state, sync_set=rest, required_acks=acks, source_acks=acks)
 
 
 def _admit(state: ClusterState, command: c.Admit) -> ClusterState | Rejection:
@@ -226,6 +247,19 @@ def _grow(state: ClusterState, command: c.GrowSyncSet) -> ClusterState | Rejecti
     if command.member not in state.data_members or command.member in (*state.sync_set, *state.locked):
         return Rejection.INVALID_SET
     return replace(state, sync_set=tuple(sorted({*state.sync_set, command.member})))
+
+
+def _change_acks(state: ClusterState, command: c.ChangeAcks) -> ClusterState | Rejection:
+    if state.phase is not Phase.STEADY:
+        return Rejection.WRONG_PHASE
+    k, waits = command.required_acks, command.source_acks
+    if (k, waits) == (state.required_acks, state.source_acks):
+        return Rejection.NOTHING_TO_DO
+    if not 0 <= k <= waits < len(state.sync_set):
+        return Rejection.INVALID_ACKS
+    if k > state.required_acks and not k <= waits == state.source_acks:
+        return Rejection.INVALID_ACKS  # the primary must have been waiting for so many before k grows
+    return replace(state, required_acks=k, source_acks=waits)
 
 
 def _pause(state: ClusterState, command: c.PauseFailover) -> ClusterState | Rejection:
@@ -255,6 +289,7 @@ _HANDLERS: dict[type, Callable[[ClusterState, Any], ClusterState | Rejection]] =
     c.ShrinkSyncSet: _shrink,
     c.Admit: _admit,
     c.GrowSyncSet: _grow,
+    c.ChangeAcks: _change_acks,
     c.PauseFailover: _pause,
     c.ResumeFailover: _resume,
     c.Record: _record,
@@ -272,12 +307,17 @@ def _entry(before: ClusterState, after: ClusterState, command: c.AnyCommand, ind
         kind=str(kind),
         epoch=after.epoch,
         by=command.by,
-        member=getattr(command, "member", "") or getattr(command, "target", ""),
+        member=_member(command),
         why=getattr(command, "why", "") or getattr(command, "reason", ""),
         before=before.primary,
         after=after.primary,
         detail=_detail(command),
     )
+
+
+def _member(command: c.AnyCommand) -> str:
+    members: tuple[str, ...] = getattr(command, "members", ()) if isinstance(command, c.ShrinkSyncSet) else ()
+    return getattr(command, "member", "") or getattr(command, "target", "") or ",".join(members)
 
 
 def _detail(command: c.AnyCommand) -> dict[str, Any]:
@@ -291,7 +331,12 @@ def _detail(command: c.AnyCommand) -> dict[str, Any]:
                 "proof": command.proof.value,
                 "reporters": list(command.reporters),
                 "sync_set": list(command.sync_set),
+                "required_acks": command.required_acks,
                 "certificate": str(command.certificate),
             }
+        case c.ShrinkSyncSet():
+            return {"required_acks": command.required_acks}
+        case c.ChangeAcks():
+            return {"required_acks": command.required_acks, "source_acks": command.source_acks}
         case _:
             return {}

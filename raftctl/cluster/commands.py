@@ -74,6 +74,7 @@ class Promote(Decision, frozen=True, kw_only=True, tag="promote"):
     target: str
     certificate: GTIDSet
     sync_set: tuple[str, ...]
+    required_acks: int  # any number is safe: the floor covers all that was acknowledged before
     locked: tuple[str, ...]
     proof: Proof
     reporters: tuple[str, ...]
@@ -99,9 +100,12 @@ class Lockout(Decision, frozen=True, kw_only=True, tag="lockout"):
 
 
 class ShrinkSyncSet(Decision, frozen=True, kw_only=True, tag="shrink-sync-set"):
-    """A locked-out member leaves S: k members of the rest hold all that it may have acknowledged alone (rule R6)."""
+    """Locked-out members leave S: `required_acks` members of the rest hold all that they may have acknowledged alone
+    (rule R6). A lower k than before is for the policy `available`; the primary is told once this is committed."""
 
-    member: str
+    members: tuple[str, ...]
+    required_acks: int
+    why: str = ""
 
 
 class Admit(Decision, frozen=True, kw_only=True, tag="admit"):
@@ -114,6 +118,16 @@ class GrowSyncSet(Decision, frozen=True, kw_only=True, tag="grow-sync-set"):
     """A member that replicates from the primary joins S; k stays."""
 
     member: str
+
+
+class ChangeAcks(Decision, frozen=True, kw_only=True, tag="change-acks"):
+    """Another number of acknowledgements, by the orders of rule R6. Lower: both at once, the primary follows. Higher:
+    first `source_acks` alone; once the primary waits for so many and as many members hold everything that it had
+    then, `required_acks` as well."""
+
+    required_acks: int
+    source_acks: int
+    why: str = ""
 
 
 class PauseFailover(Command, frozen=True, kw_only=True, tag="pause"):
@@ -145,6 +159,7 @@ AnyCommand = (
     | ShrinkSyncSet
     | Admit
     | GrowSyncSet
+    | ChangeAcks
     | PauseFailover
     | ResumeFailover
     | Record

@@ -49,7 +49,8 @@ class MemberReport(msgspec.Struct, frozen=True):
     rule R3: 0, or the epoch of a begun change of primary for which this member, a replica, receives nothing from the
     previous primary any more, or, the previous primary, is read-only with nothing in flight (or its process is gone
     and came back read-only). `holds` is then the set executed or received *after* that promise took effect.
-    `locked` are the members that this primary verifiably keeps from acknowledging.
+    `locked` are the members that this primary verifiably keeps from acknowledging, `source_acks` the number of
+    acknowledgements that it verifiably waited for since before `mysql.observation` was made (None: not proven).
     """
 
     member: str
@@ -59,6 +60,7 @@ class MemberReport(msgspec.Struct, frozen=True):
     fenced_epoch: int = 0
     holds: GTIDSet = GTIDSet()
     locked: tuple[str, ...] = ()
+    source_acks: int | None = None
     lease_seconds: float | None = None  # the primary's: how long it still holds
     mysql: MySQLFacts | None = None  # None on a witness
     note: str = ""  # what it is doing or what stops it, one line, for people

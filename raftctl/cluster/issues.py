@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import ClusterState, MemberRole, Phase
@@ -73,9 +74,21 @@ def _cluster_issues(state: ClusterState, rows: tuple[MemberRow, ...], heard: fro
             text = f"{state.phase} to epoch {state.epoch} is under way"
             yield Issue(IssueCode.CHANGE_UNDER_WAY, state.primary, text)
         yield from _primary_issues(state, rows, heard)
+    yield from _durability_issue(state)
     if state.paused is not None:
         text = f"automatic failover is paused by {state.paused.by}: {state.paused.reason or 'no reason given'}"
         yield Issue(IssueCode.PAUSED, None, text)
+
+
+def _durability_issue(state: ClusterState) -> Iterator[Issue]:
+    """`available` has lowered k."""
+    wanted = wanted_acks(state, state.data_members)
+    if state.phase is Phase.UNINITIALIZED or state.required_acks >= wanted:
+        return
+    text = f"durability is lowered: {state.required_acks} of {wanted} replicas hold every acknowledged write"
+    if state.required_acks == 0 and state.primary:
+        text += f"; if {state.primary} is lost, nobody takes over by itself, and without its data writes are lost"
+    yield Issue(IssueCode.DURABILITY_LOWERED, None, text)
 
 
 def _primary_issues(state: ClusterState, rows: tuple[MemberRow, ...], heard: frozenset[str]) -> Iterator[Issue]:
@@ -87,14 +100,14 @@ def _primary_issues(state: ClusterState, rows: tuple[MemberRow, ...], heard: fro
     if not mysql.writable:
         yield Issue(IssueCode.PRIMARY_NOT_WRITABLE, state.primary, f"the primary is {mysql.state}, not writable")
         return
-    if state.required_acks == 0:
+    if state.source_acks == 0:
         return
     if not mysql.semi_sync:
         text = "semi-sync is not in force: writes are acknowledged before a replica has them"
         yield Issue(IssueCode.SEMI_SYNC_OFF, state.primary, text)
-    elif (mysql.acknowledging_replicas or 0) < state.required_acks:
+    elif (mysql.acknowledging_replicas or 0) < state.source_acks:
         text = (
-            f"writes wait: {state.required_acks} acknowledgements are required, "
+            f"writes wait: {state.source_acks} acknowledgements are required, "
             f"{mysql.acknowledging_replicas} replicas are there to give one; {mysql.waiting_commits} commits wait"
         )
         yield Issue(IssueCode.ACKS_SHORT, state.primary, text)

@@ -1,8 +1,8 @@
 """The cluster state: what the replicated log has decided so far. Plain data; `apply` is the only way to change it.
 
 Words: the *sync set* S are the data members whose acknowledgement counts (the primary included), *required acks* k
-is the number of replica acknowledgements that a commit waits for, an *epoch* is the reign of one primary, the
-*floor* is the GTID set that the primary of this epoch had when it was promoted.
+is the number of members of S besides the primary that are proven to hold whatever was acknowledged, an *epoch* is the
+reign of one primary, the *floor* is the GTID set that the primary of this epoch had when it was promoted.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     floor: GTIDSet = GTIDSet()
     sync_set: tuple[str, ...] = ()
     required_acks: int = 0
+    source_acks: int = 0  # what the primary is told to wait for: k, or more while k is about to grow (rule R6)
     locked: tuple[str, ...] = ()  # members whose replication account the primary keeps locked (rule R6)
     members: dict[str, Member] = {}
     settings: Settings = Settings()
@@ -136,6 +137,12 @@ class ClusterState(msgspec.Struct, frozen=True):
     def is_short_of_replicas(self) -> bool:
         """Whether S has too few replicas for any commit to be acknowledged: a promotion may leave it so."""
         return len(self.sync_set) - 1 < self.required_acks
+
+    @property
+    def is_async(self) -> bool:
+        """Whether acknowledged writes may be lost by configuration. A k of 0 alone does not mean that: with `available`
+        it says that only the primary is known to hold everything."""
+        return self.settings.durability == "async" and self.required_acks == 0
 
     def fence_quorum(self) -> int:
         """How many members of S besides the previous primary must be fenced before a choice (rule R3): |S| - k."""

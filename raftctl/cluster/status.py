@@ -338,7 +338,7 @@ def failures_tolerated(state: ClusterState | None, rows: tuple[MemberRow, ...], 
         if row.in_sync_set and row.name != state.primary and row.mysql is not None and _works(row.mysql, k)
     )
     floor = 0 if state.settings.durability_policy == "available" else k
-    fenceable = working + 1 - state.fence_quorum() if k else working
+    fenceable = working if state.is_async else working + 1 - state.fence_quorum()
     return max(0, min(quorum.reachable - quorum.required, working - floor, fenceable))
 
 

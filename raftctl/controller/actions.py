@@ -59,6 +59,7 @@ class Hands:
 
     def forget(self) -> None:
         self.locked: tuple[str, ...] | None = None
+        self.source_acks: int | None = None
         self.primary_executed: GTIDSet | None = None
 
     def carry_out(self, action: plan.Action) -> None:
@@ -151,10 +152,16 @@ class Hands:
         semisync.become_replica(self._open(), acknowledging=action.on, timeout=STATEMENT_SECONDS)
 
     def _become_source(self, action: plan.BecomeSource) -> None:
+        conn = self._open()
+        self.source_acks = None
         if action.acks == 0:
-            semisync.source_off_if_idle(self._open(), timeout=STATEMENT_SECONDS)
+            semisync.stop_waiting(conn, timeout=STATEMENT_SECONDS)
         else:
-            semisync.become_source(self._open(), action.acks, timeout=STATEMENT_SECONDS)
+            if action.acks > semisync.waits_for(conn, timeout=STATEMENT_SECONDS):
+                # An abandoned session of ours may still lower it: not after this is reported as done.
+                end_own_sessions(conn, spare=self._spare(), timeout=STATEMENT_SECONDS)
+            semisync.become_source(conn, action.acks, timeout=STATEMENT_SECONDS)
+        self.source_acks = action.acks
 
     def _lock_accounts(self, action: plan.LockAccounts) -> None:
         accounts.lock_exactly(self._open(), action.members, timeout=STATEMENT_SECONDS)

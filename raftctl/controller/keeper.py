@@ -206,6 +206,7 @@ class Keeper:
             lease_valid=self._lease_valid(),
             stopped_epoch=self._stopped_epoch,
             locked=self._hands.locked,
+            source_acks=self._hands.source_acks,
             primary_executed=asked,
             commits_stand_still=self._standstill.is_due(self._clock()),
             incomplete=self._rebuilding.is_marked,
@@ -223,7 +224,9 @@ class Keeper:
             self._hands.forget()
             if self._observer.files is not None:
                 gate_protocol.remember(self._directory, self._observer.files)
-            context = msgspec.structs.replace(context, stopped_epoch=0, locked=None, primary_executed=None)
+            context = msgspec.structs.replace(
+                context, stopped_epoch=0, locked=None, source_acks=None, primary_executed=None
+            )
         self._look = look
         self._standstill.note(look.observation, self._clock())
         decided = plan.LocalPlan(note=self.gate_note or look.error)
@@ -245,6 +248,7 @@ class Keeper:
             fenced_epoch=fenced,
             holds=seen.holds if seen and fenced else GTIDSet(),
             locked=(context.locked or ()) if state.primary == self._me else (),
+            source_acks=plan.proven_acks(state, self._me, seen, context) if seen else None,
             mysql=self._facts(look, decided, state),
             note=self._failure or decided.note,
         )
@@ -421,6 +425,7 @@ def _outline(report: MemberReport) -> tuple[object, ...]:
         report.version,
         report.fenced_epoch,
         report.locked,
+        report.source_acks,
         report.note,
         mysql.state,
         mysql.errant,

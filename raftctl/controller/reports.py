@@ -9,13 +9,14 @@ import msgspec
 from raftctl.cluster.facts import MemberReport
 from raftctl.cluster.state import ClusterState
 from raftctl.planner.sync_set import receives
-from raftctl.planner.view import ClusterView, Seen
+from raftctl.planner.view import ClusterView, Seen, proof
 
 
 class _Kept(msgspec.Struct):
     report: MemberReport
     at: float
     receiving_at: float
+    first: MemberReport
 
 
 class ReportBook:
@@ -30,7 +31,8 @@ class ReportBook:
         kept = self._kept.get(report.member)
         receiving = bool(state.primary) and receives(state, report)
         receiving_at = now if receiving else kept.receiving_at if kept else float("-inf")
-        self._kept[report.member] = _Kept(report, now, receiving_at)
+        first = kept.first if kept and proof(kept.report) == proof(report) else report
+        self._kept[report.member] = _Kept(report, now, receiving_at, first)
 
     def forget_time(self, now: float) -> None:
         """This process was away (stopped, starved): the silence of others in that time means nothing."""
@@ -48,6 +50,7 @@ class ReportBook:
                     age=now - kept.at,
                     receiving_age=now - kept.receiving_at,
                     connected=name in connected,
+                    first=kept.first,
                 )
                 for name, kept in self._kept.items()
             },

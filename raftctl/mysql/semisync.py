@@ -1,7 +1,7 @@
 """Semi-synchronous replication: how many replicas must acknowledge a commit, and who does (rules R2, R6, R8).
 
 The source's flag belongs on the primary alone: on a replica the applier itself would wait for an acknowledgement.
-Turning it off acknowledges every waiting commit falsely, so nothing here does that while commits can wait.
+Turning it off acknowledges every waiting commit, falsely unless the log holds k = 0: only `stop_waiting` does that.
 Manual: https://dev.mysql.com/doc/refman/8.4/en/replication-semisync.html
 """
 
@@ -48,8 +48,7 @@ def become_source(conn: Connection, required_acks: int, *, timeout: float) -> No
 
 def require_acks(conn: Connection, required_acks: int, *, timeout: float) -> None:
     """Raises NotVerified unless every commit waits for exactly `required_acks` replicas; 0 means the flag is off."""
-    state = conn.query(_SOURCE_STATE, timeout=timeout)[0]
-    waits = state["required_acks"] if state["enabled"] else 0
+    waits = waits_for(conn, timeout=timeout)
     if waits != required_acks:
         raise NotVerified(f"{conn.endpoint}: commits wait for {waits} acknowledgements, not for {required_acks}")
 
@@ -64,6 +63,21 @@ def set_required_acks(conn: Connection, required_acks: int, *, timeout: float) -
     state = conn.query(_SOURCE_STATE, timeout=timeout)[0]
     if state["required_acks"] != required_acks:
         raise NotVerified(f"{conn.endpoint}: waits for {state['required_acks']} acknowledgements, not {required_acks}")
+
+
+def waits_for(conn: Connection, *, timeout: float) -> int:
+    """How many acknowledgements a commit waits for now; 0 when the server is no semi-sync source."""
+    state = conn.query(_SOURCE_STATE, timeout=timeout)[0]
+    return int(state["required_acks"]) if state["enabled"] else 0
+
+
+def stop_waiting(conn: Connection, *, timeout: float) -> None:
+    """Commit without acknowledgements from now on, and let go whatever waits for one.
+
+    Those commits are answered OK: only after the log holds k = 0, which says that the primary alone is enough and
+    nobody else may take over (rule R6). Raises NotVerified."""
+    conn.execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF", timeout=timeout)
+    require(conn, "semi-sync to be off", lambda: waits_for(conn, timeout=timeout) == 0, timeout)
 
 
 def source_off_if_idle(conn: Connection, *, timeout: float) -> bool:

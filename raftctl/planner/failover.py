@@ -7,6 +7,7 @@ from functools import reduce
 import msgspec
 
 from raftctl.cluster.commands import BeginFailover, Cause, Promote, Proof
+from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MemberReport, MySQLState
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import ReceiverState
@@ -14,6 +15,7 @@ from raftctl.cluster.state import ClusterState, Phase
 from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.view import ClusterView
 
+MORE_REPORTERS_SECONDS = 1.0
 HUNG_UP_SECONDS = 0.3  # a controller that restarts is back by then
 
 
@@ -71,6 +73,9 @@ def consider_failover(state: ClusterState, view: ClusterView) -> BeginFailover |
 
 def infeasible(state: ClusterState, view: ClusterView) -> Refusal | None:
     """Why a failover begun now could not end: fencing replicas for nothing only keeps writes away longer."""
+    if state.required_acks == 0 and not state.is_async:
+        text = f"only {state.primary} is known to hold everything: it took writes with no replica in the sync set"
+        return Refusal(Reason.PRIMARY_ALONE, text)
     up = [r for m in state.sync_set if m != state.primary and (r := view.up(state, m))]
     needed = _needed_reporters(state)
     if not up or len(up) < needed:
@@ -84,7 +89,7 @@ def infeasible(state: ClusterState, view: ClusterView) -> Refusal | None:
 
 
 def _needed_reporters(state: ClusterState) -> int:
-    if state.required_acks == 0:
+    if state.is_async:
         return len(state.data_members) // 2 + 1
     return state.fence_quorum()
 
@@ -114,8 +119,19 @@ def choose(state: ClusterState, view: ClusterView) -> Promote | list[Refusal]:
     for proof, pool in _proofs(state, view, fenced):
         target, refusals = _best(state, view, pool)
         if target:
-            return promotion(state, target=target, pool=pool, proof=proof)
+            made = promotion(state, target=target, pool=pool, proof=proof)
+            return _wait_for_more(state, view, fenced, made) or made
     return refusals
+
+
+def _wait_for_more(
+    state: ClusterState, view: ClusterView, fenced: dict[str, MemberReport], made: Promote
+) -> list[Refusal] | None:
+    """A promotion that lowers k gives the others, which answer, a moment to report: with them it need not be."""
+    late = [m for m in state.sync_set if m not in fenced and m != state.previous_primary and view.up(state, m)]
+    if made.required_acks >= state.required_acks or not late or view.version_seconds > MORE_REPORTERS_SECONDS:
+        return None
+    return [Refusal(Reason.NOT_FENCED, f"{m} is not fenced yet", m) for m in late]
 
 
 def _best(state: ClusterState, view: ClusterView, pool: dict[str, MemberReport]) -> tuple[str, list[Refusal]]:
@@ -138,11 +154,18 @@ def promotion(state: ClusterState, *, target: str, pool: dict[str, MemberReport]
         target=target,
         certificate=certificate,
         sync_set=sync_set,
+        required_acks=wanted_acks(state, sync_set),
         locked=tuple(m for m in state.data_members if m not in sync_set),
         proof=proof,
         reporters=tuple(pool),
-        why=f"holds everything that {', '.join(pool)} hold",
+        why=f"holds everything that {', '.join(pool)} hold" + _caveat(state, proof),
     )
+
+
+def _caveat(state: ClusterState, proof: Proof) -> str:
+    if proof is not Proof.ASYNC_MAJORITY:
+        return ""
+    return f"; durability is async: what only {state.previous_primary} had is lost"
 
 
 def _proofs(
@@ -159,7 +182,7 @@ def _proofs(
         proofs.append((Proof.REPLICAS_FENCED, replicas))
     if state.previous_primary in fenced:
         proofs.append((Proof.PRIMARY_FENCED, fenced))
-    if state.required_acks == 0 and len(fenced) >= _needed_reporters(state) and lease_is_over(state, view):
+    if state.is_async and len(fenced) >= _needed_reporters(state) and lease_is_over(state, view):
         proofs.append((Proof.ASYNC_MAJORITY, fenced))
     return proofs
 
@@ -172,8 +195,8 @@ def lease_is_over(state: ClusterState, view: ClusterView) -> bool:
     """
     settings = state.settings
     down = view.report(state, state.previous_primary)
-    if down and down.mysql and down.mysql.state is MySQLState.DOWN:
-        return True
+    if down and down.epoch == state.epoch and down.mysql and down.mysql.state is MySQLState.DOWN:
+        return True  # and its controller knows that it must not open it again
     return view.version_seconds >= 1.25 * (settings.lease_ttl + settings.election_timeout)
 
 

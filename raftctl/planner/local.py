@@ -62,7 +62,8 @@ class SetAcknowledging(Action, frozen=True):
 
 
 class BecomeSource(Action, frozen=True):
-    """Wait for `acks` acknowledgements from now on."""
+    """Wait for `acks` acknowledgements from now on; with 0, let go what waits. The log says 0 only when the primary's
+    own word is all that counts."""
 
     acks: int
 
@@ -118,7 +119,7 @@ class Rebuild(Action, frozen=True):
     why: str
 
 
-OPENING = (StartReceiver, PointTo, SetAcknowledging, Open, GoOnline, Rebuild)
+OPENING = (StartReceiver, PointTo, SetAcknowledging, BecomeSource, Open, GoOnline, Rebuild)
 
 
 class LocalContext(msgspec.Struct, frozen=True):
@@ -126,15 +127,17 @@ class LocalContext(msgspec.Struct, frozen=True):
 
     `confirmed`: see the module's docstring. `lease_valid`: this member may be writable now. `stopped_epoch`: the epoch
     for which StopReceiver (a replica) or ProveQuiet (the previous primary) succeeded. `locked`: which accounts were
-    verifiably locked since mysqld started, None when unknown. `primary_executed`: what AskPrimary read in this epoch
-    and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while. `incomplete`:
-    a CLONE began here and is not known to be complete.
+    verifiably locked since mysqld started, None when unknown. `source_acks`: the number of acknowledgements that
+    BecomeSource last made this mysqld wait for, None when unknown. `primary_executed`: what AskPrimary read in this
+    epoch and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
+    `incomplete`: a CLONE began here and is not known to be complete.
     """
 
     confirmed: bool
     lease_valid: bool
     stopped_epoch: int = 0
     locked: tuple[str, ...] | None = None
+    source_acks: int | None = None
     primary_executed: GTIDSet | None = None
     commits_stand_still: bool = False
     incomplete: bool = False
@@ -183,7 +186,7 @@ def _may_open(state: ClusterState, seen: MySQLObservation) -> bool:
 
     After a promotion the other members of S are about to connect: waiting for them would only cost time."""
     expected = state.phase is Phase.PROMOTING and not state.is_short_of_replicas()
-    return expected or seen.semi_sync.clients >= state.required_acks
+    return expected or seen.semi_sync.clients >= state.source_acks
 
 
 def _end_replication(seen: MySQLObservation) -> LocalPlan | None:
@@ -205,16 +208,15 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
     actions: list[Action] = []
     if seen.semi_sync.replica_enabled:
         actions.append(SetAcknowledging(on=False))
-    semi_sync = seen.semi_sync
-    waits = semi_sync.required_acks if semi_sync.source_enabled else 0
-    if waits != state.required_acks:
-        actions.append(BecomeSource(state.required_acks))
+    waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
+    if not waits == context.source_acks == state.source_acks:
+        actions.append(BecomeSource(state.source_acks))
     if context.locked != state.locked:
         actions.append(LockAccounts(state.locked))
     if seen.offline_mode:
         actions.append(GoOnline())
     if (seen.read_only or seen.super_read_only) and _may_open(state, seen):
-        actions.append(Open(state.required_acks))
+        actions.append(Open(state.source_acks))
     return tuple(actions)
 
 
@@ -224,7 +226,7 @@ def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:
 
 
 def _encourage(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> tuple[Action, ...]:
-    able = seen.writable and seen.semi_sync.clients >= state.required_acks
+    able = seen.writable and seen.semi_sync.clients >= state.source_acks
     return (Nudge(),) if able and context.commits_stand_still else ()
 
 
@@ -239,6 +241,13 @@ def _relieve(state: ClusterState, seen: MySQLObservation, context: LocalContext)
     if state.phase is Phase.SWITCHOVER:
         return LocalPlan((StopWriting(),), note="finishes its writes")
     return LocalPlan((Fence(f"epoch {state.epoch} begins"),), note="is being fenced")
+
+
+def proven_acks(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> int | None:
+    """How many acknowledgements this primary waited for since before `seen` was observed (`MemberReport.source_acks`):
+    what became a transaction after that waits for so many, what was one before is in `seen` (rule R6)."""
+    waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
+    return waits if state.primary == me and waits == context.source_acks else None
 
 
 def is_quiet(seen: MySQLObservation) -> bool:

@@ -26,6 +26,7 @@ class Reason(enum.StrEnum):
     NOT_FENCED = "not-fenced"
     TOO_FEW_FENCED = "too-few-fenced"
     TOO_FEW_REPLICAS = "too-few-replicas"
+    PRIMARY_ALONE = "primary-alone"
     LEASE_NOT_EXPIRED = "lease-not-expired"
     PRIMARY_UNHEALTHY = "primary-unhealthy"
     PRIMARY_HEALTHY = "primary-healthy"

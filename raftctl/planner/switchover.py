@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftctl.cluster.commands import AbortSwitchover, BeginFailover, BeginSwitchover, Cause, Promote, Proof
+from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MemberReport
 from raftctl.cluster.observation import ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
@@ -135,6 +136,7 @@ def advance_switchover(
         target=target,
         certificate=on_disk(report),
         sync_set=state.sync_set,
+        required_acks=wanted_acks(state, state.sync_set),
         locked=state.locked,
         proof=Proof.PRIMARY_FENCED,
         reporters=(previous, target),

@@ -3,23 +3,30 @@
 Shrinking: Lockout (the primary locks the leaver's replication account and ends its connection), then wait until k of
 the others hold everything that the primary had by then, then ShrinkSyncSet. Returning: Admit (replicates without
 acknowledging), then GrowSyncSet. With k unchanged growing needs no proof: what k members held, k members still hold.
+
+With the policy `available` k follows the size of S: it is lowered together with S, by the same command, and raised by
+ChangeAcks once S has grown. With k = 0 nobody but the primary is known to hold everything, and nobody else is promoted.
 """
 
 from __future__ import annotations
 
-from raftctl.cluster.commands import Admit, GrowSyncSet, Lockout, ShrinkSyncSet
+from raftctl.cluster.commands import Admit, ChangeAcks, GrowSyncSet, Lockout, ShrinkSyncSet
+from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MemberReport, MySQLState
 from raftctl.cluster.observation import MySQLObservation, ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.planner.failover import errant
-from raftctl.planner.view import ClusterView
+from raftctl.planner.view import UP_STATES, ClusterView
 
+Change = Lockout | ShrinkSyncSet | Admit | GrowSyncSet | ChangeAcks
+
+NEARLY_CAUGHT_UP = 1000  # transactions; received in well under a second
 GRACE_SECONDS = 5.0  # a replica may reconnect or restart within this time without leaving S
 
 
-def maintain(state: ClusterState, view: ClusterView) -> Lockout | ShrinkSyncSet | Admit | GrowSyncSet | None:
-    """The next change of S that is justified now, one at a time."""
-    change: Lockout | ShrinkSyncSet | Admit | GrowSyncSet | None
+def maintain(state: ClusterState, view: ClusterView) -> Change | None:
+    """The next change of S or k that is justified now, one at a time."""
+    change: Change | None
     for member in state.data_members:
         if member == state.primary:
             continue
@@ -31,10 +38,10 @@ def maintain(state: ClusterState, view: ClusterView) -> Lockout | ShrinkSyncSet 
             change = _grow(state, view, member)
         if change is not None and (state.phase is Phase.STEADY or _is_due_early(state, change)):
             return change
-    return None
+    return _change_acks(state, view) if state.phase is Phase.STEADY else None
 
 
-def _is_due_early(state: ClusterState, change: Lockout | ShrinkSyncSet | Admit | GrowSyncSet) -> bool:
+def _is_due_early(state: ClusterState, change: Change) -> bool:
     """Whether a change may come before the promotion is complete: it brings the replicas that the primary waits for."""
     return isinstance(change, Admit) or (isinstance(change, GrowSyncSet) and state.is_short_of_replicas())
 
@@ -44,8 +51,10 @@ def _observation(report: MemberReport | None) -> MySQLObservation | None:
 
 
 def receives(state: ClusterState, report: MemberReport | None) -> bool:
-    """Whether the member's receiver is connected to the current primary."""
+    """Whether the member's receiver is connected to the current primary. A dead mysqld's is not, whatever was seen."""
     observation = _observation(report)
+    if report is None or report.mysql is None or report.mysql.state not in UP_STATES:
+        return False
     if observation is None or observation.channel is None:
         return False
     channel = observation.channel
@@ -59,27 +68,85 @@ def _lockout(state: ClusterState, view: ClusterView, member: str) -> Lockout | N
     receiving_age = seen.receiving_age if seen else float("inf")
     if min(receiving_age, view.listening_seconds, view.version_seconds) < GRACE_SECONDS:
         return None
-    rest = [m for m in state.sync_set if m not in (member, state.primary, *state.locked)]
+    rest = _unlocked_replicas(state, without=member)
     able = [m for m in rest if view.up(state, m) and receives(state, view.report(state, m))]
-    if len(able) < state.required_acks:
+    if len(able) < state.required_acks and not _may_lower(state, view):
         return None  # writes wait already; a smaller S could never be proven
     return Lockout(based_on=state.version, member=member, why=f"{member} does not receive from {state.primary}")
 
 
+def _may_lower(state: ClusterState, view: ClusterView) -> bool:
+    """`available`, and it is the replicas that are lost, not the primary."""
+    report = view.up(state, state.primary)
+    serves = report is not None and report.mysql is not None and report.mysql.state is MySQLState.PRIMARY
+    return serves and state.settings.durability_policy == "available"
+
+
+def _unlocked_replicas(state: ClusterState, *, without: str = "") -> list[str]:
+    return [m for m in state.sync_set if m not in (without, state.primary, *state.locked)]
+
+
 def _shrink(state: ClusterState, view: ClusterView, member: str) -> ShrinkSyncSet | None:
-    if member not in state.sync_set or len(state.sync_set) - 1 < state.required_acks + 1:
+    """All that are locked leave together: `available` could not leave the last of them behind with k > 0."""
+    if member not in state.sync_set:
         return None
-    primary = view.report(state, state.primary)
-    source = _observation(primary)
-    if primary is None or source is None or member not in primary.locked or primary.version != state.version:
+    leavers = tuple(m for m in state.sync_set if m in state.locked)
+    rest = _unlocked_replicas(state)
+    acks = min(state.required_acks, wanted_acks(state, (state.primary, *rest)))
+    report = view.report(state, state.primary)
+    if report is None or report.version != state.version or not set(leavers) <= set(report.locked):
         return None
-    # The leaver may have been the only acker of anything that was in the primary's binary log when it was locked out.
+    # A leaver may have been the only acker of anything that was in the primary's binary log when it was locked out.
+    if acks > len(rest) or len(_holders(state, view, rest)) < acks:
+        return None
+    why = f"{acks} of {', '.join(rest) or 'nobody'} hold everything"
+    return ShrinkSyncSet(based_on=state.version, members=leavers, required_acks=acks, why=why)
+
+
+def _holders(state: ClusterState, view: ClusterView, members: list[str]) -> list[str]:
+    """Those that hold everything that was in the primary's binary log once it acted on this state: what comes later
+    has its acknowledgements by the new order."""
+    seen = view.members[state.primary]
+    source = _observation(seen.first or seen.report)
+    if source is None:
+        return []
     everything = source.gtid_executed | source.gtid_owned
-    rest = [m for m in state.sync_set if m not in (member, state.primary, *state.locked)]
-    holders = [m for m in rest if (o := _observation(view.report(state, m))) and everything <= o.holds]
-    if len(holders) < state.required_acks:
+    return [m for m in members if (o := _observation(view.report(state, m))) and everything <= o.holds]
+
+
+def _change_acks(state: ClusterState, view: ClusterView) -> ChangeAcks | None:
+    """k follows the policy. Lower: the log first, then the primary. Higher: the primary waits for more first, and what
+    it had by then must be held by as many before k counts on it."""
+    k, waits = state.required_acks, state.source_acks
+    wanted = wanted_acks(state, state.sync_set)
+    replicas = _unlocked_replicas(state)
+    if wanted < waits:
+        lower = min(k, wanted)
+        return ChangeAcks(based_on=state.version, required_acks=lower, source_acks=wanted, why="fewer are wanted")
+    if wanted > waits:
+        ready = [m for m in replicas if _acknowledges_soon(state, view, m)]
+        if len(ready) < wanted:
+            return None
+        why = f"{', '.join(ready)} acknowledge"
+        return ChangeAcks(based_on=state.version, required_acks=k, source_acks=wanted, why=why)
+    report = view.report(state, state.primary)
+    if waits == k or report is None or report.version != state.version or report.source_acks != waits:
         return None
-    return ShrinkSyncSet(based_on=state.version, member=member)
+    holders = _holders(state, view, replicas)
+    if len(holders) < waits:
+        return None
+    why = f"{', '.join(holders)} hold everything"
+    return ChangeAcks(based_on=state.version, required_acks=waits, source_acks=waits, why=why)
+
+
+def _acknowledges_soon(state: ClusterState, view: ClusterView, member: str) -> bool:
+    """Whether commits that wait for this member would not wait for long: it acknowledges, and has nearly caught up."""
+    report, source = view.up(state, member), _observation(view.report(state, state.primary))
+    observation = _observation(report)
+    if observation is None or source is None or not receives(state, report):
+        return False
+    behind = (source.gtid_executed - observation.holds).count()
+    return observation.semi_sync.replica_status and behind <= NEARLY_CAUGHT_UP
 
 
 def _admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:

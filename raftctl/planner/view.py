@@ -13,12 +13,19 @@ UP_STATES = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA, MySQLState.JOININ
 class Seen(msgspec.Struct, frozen=True):
     """The last report of a member. Ages are seconds on the leader's monotonic clock: `age` of the report,
     `receiving_age` of the last report that showed its receiver connected to the primary of the time. `connected`: the
-    connection to its controller stands (also to one that is frozen, until TCP gives up)."""
+    connection to its controller stands (also to one that is frozen, until TCP gives up). `first` is the earliest report
+    that proved the same as the last one (`proof`): what the member had when that became so."""
 
     report: MemberReport
     age: float
     receiving_age: float = float("inf")
     connected: bool = True
+    first: MemberReport | None = None
+
+
+def proof(report: MemberReport) -> tuple[object, ...]:
+    """What a primary's report says about who can acknowledge there, and how many must."""
+    return report.version, report.locked, report.source_acks
 
 
 class ClusterView(msgspec.Struct, frozen=True):

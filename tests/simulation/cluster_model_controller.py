@@ -19,7 +19,7 @@ from raftctl.cluster.state import ClusterState
 from raftctl.planner import local
 from raftctl.planner.local import Action, LocalContext, LocalPlan
 from raftctl.planner.sync_set import receives
-from raftctl.planner.view import ClusterView, Seen
+from raftctl.planner.view import ClusterView, Seen, proof
 
 if TYPE_CHECKING:
     from tests.simulation.cluster_model_mysqld import Mysqld
@@ -34,6 +34,7 @@ class Heard:
     report: MemberReport
     at: float
     receiving_at: float
+    first: MemberReport
 
 
 @dataclasses.dataclass(slots=True)
@@ -69,6 +70,7 @@ class Controller:
         self.lease_until = 0.0
         self.stopped_epoch = 0
         self.locked: tuple[str, ...] | None = None
+        self.source_acks: int | None = None
         self.primary_executed: GTIDSet | None = None
         self.waiting, self.waiting_since = NOTHING, self._world.now
         self.task: Task | None = None
@@ -123,7 +125,8 @@ class Controller:
             self._mysqld_silent()
             return
         if self.mysqld.starts != self.starts_seen:
-            self.locked, self.primary_executed, self.starts_seen = None, None, self.mysqld.starts
+            self.locked, self.source_acks, self.primary_executed = None, None, None
+            self.starts_seen = self.mysqld.starts
         if self._world.rules.ends_stray_statements:
             self._world.stray = [s for s in self._world.stray if s[0] != self.name]
         seen = self._world.observe(self.mysqld)
@@ -142,6 +145,7 @@ class Controller:
             lease_valid=self._world.now < self.lease_until,
             stopped_epoch=self.stopped_epoch,
             locked=self.locked,
+            source_acks=self.source_acks,
             primary_executed=self.primary_executed,
             commits_stand_still=self._world.now - self.waiting_since > STAND_STILL_SECONDS,
         )
@@ -188,6 +192,9 @@ class Controller:
                 self.locked = None
                 self._world.lock_accounts(self.mysqld, members)
                 self.locked = members
+            case local.BecomeSource(acks):
+                self._world.carry_out(self.mysqld, action, task.epoch)
+                self.source_acks = acks
             case local.AskPrimary(primary):
                 self.primary_executed = self._world.ask_primary(self.name, primary)
             case local.Fence() if self._rng.random() < 0.3:
@@ -200,9 +207,17 @@ class Controller:
     def _report(self, seen: MySQLObservation, plan: LocalPlan, context: LocalContext) -> None:
         facts = MySQLFacts(local.describe(self.state, self.name, seen), seen, errant=plan.errant)
         fenced_epoch = self._world.rules.promised_epoch(self.state, self.name, seen, context)
-        self._send(facts, fenced_epoch=fenced_epoch, holds=seen.holds)
+        acks = local.proven_acks(self.state, self.name, seen, context)
+        self._send(facts, fenced_epoch=fenced_epoch, holds=seen.holds, source_acks=acks)
 
-    def _send(self, facts: MySQLFacts, *, fenced_epoch: int = 0, holds: GTIDSet = NOTHING) -> None:
+    def _send(
+        self,
+        facts: MySQLFacts,
+        *,
+        fenced_epoch: int = 0,
+        holds: GTIDSet = NOTHING,
+        source_acks: int | None = None,
+    ) -> None:
         self.seq += 1
         self._world.broadcast(
             MemberReport(
@@ -213,6 +228,7 @@ class Controller:
                 fenced_epoch=fenced_epoch,
                 holds=holds,
                 locked=self.locked or () if self.state.primary == self.name else (),
+                source_acks=source_acks,
                 mysql=facts,
             )
         )
@@ -224,13 +240,14 @@ class Controller:
         receiving_at = known.receiving_at if known else -1e9
         if self.state.primary and receives(self.state, report):
             receiving_at = self._world.now
-        self.heard[report.member] = Heard(report, self._world.now, receiving_at)
+        first = known.first if known and proof(known.report) == proof(report) else report
+        self.heard[report.member] = Heard(report, self._world.now, receiving_at, first)
 
     def view(self) -> ClusterView:
         now = self._world.now
         return ClusterView(
             members={
-                m: Seen(h.report, now - h.at, now - h.receiving_at, self._world.connected(self.name, m))
+                m: Seen(h.report, now - h.at, now - h.receiving_at, self._world.connected(self.name, m), h.first)
                 for m, h in self.heard.items()
             },
             listening_seconds=now - self.listening_since,

@@ -29,6 +29,7 @@ class Config:
     ack_delay_rate: float = 0.2
     stray_probability: float = 0.01
     weights: tuple[int, ...] = ()
+    available: bool = False  # durability_policy
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Config:
@@ -45,6 +46,7 @@ class Config:
             proposal_delay_max=rng.choice((0.0, 0.25, 5.0)),
             stray_probability=rng.choice((0.0, 0.0, 0.05)),
             weights=tuple(rng.choice((0, 0, 1, 4)) for _ in FAULTS),
+            available=rng.random() < 0.4,
         )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from raftctl.cluster import commands as c
 from raftctl.cluster.apply import apply
+from raftctl.cluster.facts import MemberReport
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import MySQLObservation
 from raftctl.cluster.state import ClusterState
@@ -83,11 +84,16 @@ class _BlindPrimary(Rules):
 
     def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
         seen = view.members.get(state.primary)
-        if seen and seen.report.mysql and seen.report.mysql.observation:
-            observation = self.changed(seen.report.mysql.observation)
-            report = replace(seen.report, mysql=replace(seen.report.mysql, observation=observation))
-            view = replace(view, members={**view.members, state.primary: replace(seen, report=report)})
+        if seen:
+            first = self._blinded(seen.first or seen.report)
+            blinded = replace(seen, report=self._blinded(seen.report), first=first)
+            view = replace(view, members={**view.members, state.primary: blinded})
         return decide(state, view)
+
+    def _blinded(self, report: MemberReport) -> MemberReport:
+        if report.mysql is None or report.mysql.observation is None:
+            return report
+        return replace(report, mysql=replace(report.mysql, observation=self.changed(report.mysql.observation)))
 
     def changed(self, observation: MySQLObservation) -> MySQLObservation:
         raise NotImplementedError
@@ -162,6 +168,51 @@ class LocksNobody(Rules):
     """R6: the primary says that it locked the accounts, and did not."""
 
     locks_accounts = False
+
+
+class RaiseAtOnce(Rules):
+    """R6: k grows before the primary waits for so many."""
+
+    def apply(self, state: ClusterState, command: c.AnyCommand, index: int) -> ClusterState:
+        after = super().apply(state, command, index)
+        return replace(after, required_acks=after.source_acks) if isinstance(command, c.ChangeAcks) else after
+
+
+class RaiseWithoutHolders(_BlindPrimary):
+    """R6: k grows before so many members hold what the primary had when it began to wait for them."""
+
+    def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
+        return super().decide(state, view) if state.source_acks > state.required_acks else decide(state, view)
+
+    def changed(self, observation: MySQLObservation) -> MySQLObservation:
+        return replace(observation, gtid_executed=GTIDSet(), gtid_owned=GTIDSet())
+
+
+class LowerBeforeCommit(Rules):
+    """R6: the primary waits for fewer acknowledgements before the log says that fewer are enough."""
+
+    def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
+        leavers = set(state.locked) & set(state.sync_set)
+        fewer = max(0, state.source_acks - len(leavers))
+        return decide_local(replace(state, source_acks=fewer), me, seen, context)
+
+
+class AloneIsAsync(Rules):
+    """R7: a replica takes over although the primary alone was known to hold everything."""
+
+    def _async(self, state: ClusterState) -> ClusterState:
+        durability = state.settings.durability if state.required_acks else "async"
+        return replace(state, settings=replace(state.settings, durability=durability))
+
+    def apply(self, state: ClusterState, command: c.AnyCommand, index: int) -> ClusterState:
+        if not isinstance(command, c.BeginFailover | c.Promote):
+            return super().apply(state, command, index)
+        after = super().apply(self._async(state), command, index)
+        return state if after.version == state.version else replace(after, settings=state.settings)
+
+    def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
+        verdict = decide(self._async(state), view)
+        return verdict if isinstance(verdict.command, c.BeginFailover | c.Promote) else decide(state, view)
 
 
 class NotQuiet(Rules):

@@ -128,6 +128,7 @@ def promotion_of_an_aborted_switchover(world: World) -> Iterator[None]:
         target="db2",
         certificate=world.mysqlds["db2"].executed_set,
         sync_set=world.state.sync_set,
+        required_acks=1,
         locked=(),
         proof=Proof.PRIMARY_FENCED,
         reporters=("db1", "db2"),
@@ -140,6 +141,37 @@ def promotion_of_an_aborted_switchover(world: World) -> Iterator[None]:
     world.commit(BeginSwitchover(based_on=world.state.version, target="db2"))
     world.commit(promote)
     yield from _for(20)
+
+
+def lowered_and_raised(world: World) -> Iterator[None]:
+    """With `available`: both replicas' mysqlds die, S becomes the primary alone, then they return, one far behind."""
+    yield from _steady(world)
+    replicas = [m for m in world.mysqlds if m != world.state.primary]
+    for name in replicas:
+        world.mysqlds[name].kill()
+    yield from _until(world, lambda: world.state.required_acks == 0)
+    yield from _for(20)
+    for name in replicas:
+        world.receive_rate[name] = 0.2
+        world.mysqlds[name].start()
+    yield from _until(world, lambda: world.state.required_acks == 1)
+
+
+def lone_primary_dies(world: World) -> Iterator[None]:
+    """With `available`: the only member of S dies, while the others are back and do not hold everything yet."""
+    yield from _steady(world)
+    primary = world.state.primary
+    replicas = [m for m in world.mysqlds if m != primary]
+    for name in replicas:
+        world.mysqlds[name].kill()
+    yield from _until(world, lambda: world.state.required_acks == 0)
+    yield from _for(20)
+    for name in replicas:
+        world.receive_rate[name] = 0.02
+        world.mysqlds[name].start()
+    yield from _until(world, lambda: len(world.state.sync_set) > 1)
+    world.mysqlds[primary].kill()
+    yield from _for(60)
 
 
 class Mutation(NamedTuple):
@@ -160,6 +192,7 @@ def _mutation(rules: type[Rules], *checks: str, script: Script | None = None, **
 
 
 _THREE: dict[str, Any] = {"members": 3, "acks": 1}
+_LOWERED: dict[str, Any] = {"members": 3, "acks": 1, "available": True}
 _FIVE: dict[str, Any] = {"members": 5, "acks": 2}
 _CALM: dict[str, Any] = {
     "request_rate": 0.0,
@@ -190,6 +223,10 @@ MUTATIONS = (
         **_THREE,
         weights=only(kill_primary=4, slow_receiver=2, partition=2),
     ),
+    _mutation(m.RaiseAtOnce, "ack-set", script=lowered_and_raised, **_LOWERED, **_CALM),
+    _mutation(m.RaiseWithoutHolders, "ack-set", script=lowered_and_raised, **_LOWERED, **_CALM),
+    _mutation(m.LowerBeforeCommit, "ack-set", script=lowered_and_raised, **_LOWERED, **_CALM),
+    _mutation(m.AloneIsAsync, "lost-write", script=lone_primary_dies, **_LOWERED, **_CALM),
     _mutation(m.LocksNobody, "ack-set", script=sole_acker_falls_silent(0.3), **_THREE, **_CALM),
     _mutation(
         m.NotQuiet, "promise", "ack-set", "old-primary", "lost-write", **_THREE, request_rate=0.2, statement_rate=0.05

@@ -99,7 +99,10 @@ class World:
                 cluster="model",
                 engine=Engine.SEMI_SYNC,
                 members=members,
-                settings=Settings(durability="async" if self.config.acks == 0 else str(self.config.acks)),
+                settings=Settings(
+                    durability="async" if self.config.acks == 0 else str(self.config.acks),
+                    durability_policy="available" if self.config.available else "strict",
+                ),
                 primary=names[0],
                 floor=GTIDSet(),
                 sync_set=tuple(names),
@@ -450,8 +453,10 @@ class World:
     def unhealed(self) -> str:
         """What is not as it should be; "" when all is well."""
         state = self.state
-        if state.phase is not Phase.STEADY or state.locked or len(state.sync_set) != len(self.mysqlds):
-            return f"{state.phase} e{state.epoch} S={state.sync_set} locked={state.locked}"
+        acks = (state.required_acks, state.source_acks)
+        whole = len(state.sync_set) == len(self.mysqlds) and acks == (self.config.acks, self.config.acks)
+        if state.phase is not Phase.STEADY or state.locked or not whole:
+            return f"{state.phase} e{state.epoch} S={state.sync_set} k={acks} locked={state.locked}"
         primary = self.mysqlds[state.primary]
         if [m for m in self.mysqlds.values() if m.writable] != [primary]:
             return f"writable: {[m.name for m in self.mysqlds.values() if m.writable]}, primary: {primary.name}"

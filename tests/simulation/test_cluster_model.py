@@ -20,6 +20,10 @@ come back by itself; `divergence` the same GTID means different transactions. `a
     ShrinkWithoutHolders      R6    ack-set
     ShrinkWithoutOwned        R6    ack-set
     OutsidersAcknowledge      R6    ack-set
+    RaiseAtOnce               R6    ack-set
+    RaiseWithoutHolders       R6    ack-set
+    LowerBeforeCommit         R6    ack-set
+    AloneIsAsync              R7    lost-write
     LocksNobody               R6    ack-set
     ReopenUnconfirmed         R8    promise, ack-set
     ReadOnlyBySuperAlone      R8    old-primary, ack-set

@@ -54,10 +54,15 @@ def cluster_state(
         primary=primary,
         sync_set=data,
         required_acks=required_acks,
+        source_acks=required_acks,
         members=members,
-        settings=Settings(durability_policy=policy),
+        settings=Settings(durability=_durability(required_acks, len(data)), durability_policy=policy),
     )
     return replace(state, **changes)
+
+
+def _durability(acks: int, members: int) -> str:
+    return "majority" if acks == members // 2 else str(acks or "async")
 
 
 def primary_mysqld(

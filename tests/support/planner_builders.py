@@ -49,7 +49,8 @@ def a_state(*, data: int = 3, members: Collection[Member] = (), **changes: Any) 
         required_acks=len(names) // 2,
         members={m.name: m for m in members},
     )
-    return msgspec.structs.replace(healthy, **changes)
+    acks = changes.get("required_acks", healthy.required_acks)
+    return msgspec.structs.replace(healthy, **({"source_acks": acks} | changes))
 
 
 def a_change(phase: Phase, **changes: Any) -> ClusterState:
@@ -79,6 +80,7 @@ def a_promote(state: ClusterState, **changes: Any) -> c.Promote:
         target="db2",
         certificate=gtids(HEALTHY),
         sync_set=("db2", "db3"),
+        required_acks=state.required_acks,
         locked=("db1",),
         proof=c.Proof.REPLICAS_FENCED,
         reporters=("db2", "db3"),
@@ -160,7 +162,7 @@ def a_source(*, acks: int = 1, waiting: int = 0, clients: int = 2, **changes: An
 
 def a_context(**changes: Any) -> LocalContext:
     """Confirmed, with a lease, nobody locked."""
-    return msgspec.structs.replace(LocalContext(confirmed=True, lease_valid=True, locked=()), **changes)
+    return msgspec.structs.replace(LocalContext(confirmed=True, lease_valid=True, locked=(), source_acks=1), **changes)
 
 
 # --- reports and views ------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def a_report(
 ) -> MemberReport:
     """What the controller of `member` says, acting on `state`. `fenced`: for its epoch, holding what is seen."""
     is_primary = state.primary == member
-    seen = seen or (a_source(acks=state.required_acks) if is_primary else a_replica())
+    seen = seen or (a_source(acks=state.source_acks) if is_primary else a_replica())
     word = mysql or (MySQLState.PRIMARY if is_primary else MySQLState.REPLICA)
     report = MemberReport(
         member=member,
@@ -188,6 +190,7 @@ def a_report(
         fenced_epoch=state.epoch if fenced else 0,
         holds=seen.holds,
         locked=state.locked if is_primary else (),
+        source_acks=state.source_acks if is_primary else None,
         mysql=MySQLFacts(word, seen, errant=gtids(errant)),
     )
     return msgspec.structs.replace(report, **changes)

@@ -19,7 +19,7 @@ def writes_go_on(state: ClusterState, working: frozenset[str], lost: frozenset[s
         return False
     replicas = {name for name in state.sync_set if name in working and name != state.primary} - lost
     if state.primary in lost:
-        if len(replicas) < (len(state.sync_set) - state.required_acks if state.required_acks else 1):
+        if len(replicas) < (1 if state.is_async else len(state.sync_set) - state.required_acks):
             return False
         replicas = set(sorted(replicas)[1:])
     if state.settings.durability_policy == "available":

@@ -15,7 +15,9 @@ from raftctl.mysql.semisync import (
     nudge,
     set_required_acks,
     source_off_if_idle,
+    stop_waiting,
     waiting_sessions,
+    waits_for,
 )
 from tests.support.mysql_members import DEADLINE_S, MySQLMember, Writers, start_members
 from tests.support.mysqld import MySQLFactory
@@ -114,3 +116,25 @@ def test_become_source_overrides_settings_that_would_lose_writes(mysqld_factory:
         become_source(root, 2, timeout=DEADLINE_S)
         assert observe(root).semi_sync.source_status
         assert observe(root).semi_sync.required_acks == 2
+
+
+def test_waiting_can_be_ended_and_begun_under_writes(mysqld_factory: MySQLFactory, writers: Writers) -> None:
+    """With k = 0 what waits is let go; a replica that was connected all the time acknowledges again afterwards."""
+    db1, db2 = start_members(mysqld_factory, "db1", "db2", required_acks=1)
+    with db1.admin() as primary:
+        disconnect(db1, db2)
+        commit = writers.write(db1, 1)
+        wait_for_waiting(db1, commit)
+        stop_waiting(primary, timeout=DEADLINE_S)
+        assert commit.result(timeout=DEADLINE_S) == 1
+        assert waits_for(primary, timeout=DEADLINE_S) == 0
+        assert writers.write(db1, 2).result(timeout=DEADLINE_S) == 1
+
+        connect_again(db2)
+        with db2.admin() as replica:
+            wait_until(lambda: observe(replica).semi_sync.replica_status, what="the replica to be ready to acknowledge")
+        become_source(primary, 1, timeout=DEADLINE_S)
+        assert waits_for(primary, timeout=DEADLINE_S) == 1
+        assert writers.write(db1, 3).result(timeout=DEADLINE_S) == 1
+        disconnect(db1, db2)
+        wait_for_waiting(db1, writers.write(db1, 4))

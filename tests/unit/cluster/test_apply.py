@@ -8,13 +8,18 @@ from hypothesis import strategies as st
 
 from raftctl.cluster import commands as c
 from raftctl.cluster.apply import Outcome, Rejection, apply, assert_invariants
-from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, MemberRole, Phase
+from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, MemberRole, Phase, Settings
 from tests.support.planner_builders import a_change, a_member, a_promote, a_state, an_init, applied, gtids
 
 STEADY = a_state()
+AVAILABLE = a_state(settings=Settings(durability_policy="available"))
 FAILOVER = a_change(Phase.FAILOVER)
 SWITCHOVER = a_change(Phase.SWITCHOVER, target="db2")
 PROMOTING = applied(FAILOVER, a_promote(FAILOVER))
+
+
+def a_shrink() -> c.ShrinkSyncSet:
+    return c.ShrinkSyncSet(based_on=10, members=("db3",), required_acks=1)
 
 
 def rejection(state: ClusterState, command: c.AnyCommand) -> Rejection | None:
@@ -64,7 +69,7 @@ def test_promote_on_the_previous_primarys_word() -> None:
 
 
 def test_promote_without_acknowledgements() -> None:
-    state = a_change(Phase.FAILOVER, required_acks=0)
+    state = a_change(Phase.FAILOVER, required_acks=0, settings=Settings(durability="async"))
     assert applied(state, a_promote(state, proof=c.Proof.ASYNC_MAJORITY)).primary == "db2"
 
 
@@ -80,12 +85,30 @@ def test_complete_promotion() -> None:
 def test_a_leaver_is_locked_out_then_leaves_and_comes_back() -> None:
     locked = applied(STEADY, c.Lockout(based_on=10, member="db3", why="silent"))
     assert (locked.sync_set, locked.locked) == (("db1", "db2", "db3"), ("db3",))
-    shrunk = applied(locked, c.ShrinkSyncSet(based_on=11, member="db3"))
+    shrunk = applied(locked, c.ShrinkSyncSet(based_on=11, members=("db3",), required_acks=1))
     assert (shrunk.sync_set, shrunk.locked) == (("db1", "db2"), ("db3",))
     admitted = applied(shrunk, c.Admit(based_on=12, member="db3"))
     assert (admitted.sync_set, admitted.locked) == (("db1", "db2"), ())
     grown = applied(admitted, c.GrowSyncSet(based_on=13, member="db3"))
     assert (grown.sync_set, grown.locked) == (("db1", "db2", "db3"), ())
+
+
+def test_available_lowers_k_with_the_last_leavers() -> None:
+    state = applied(
+        AVAILABLE, c.Lockout(based_on=10, member="db2", why=""), c.Lockout(based_on=11, member="db3", why="")
+    )
+    alone = applied(state, c.ShrinkSyncSet(based_on=12, members=("db2", "db3"), required_acks=0))
+    assert (alone.sync_set, alone.required_acks, alone.source_acks) == (("db1",), 0, 0)
+    assert not alone.is_async
+
+
+def test_k_grows_after_the_primary_waits_for_more() -> None:
+    waits = applied(a_state(required_acks=1, source_acks=1), c.ChangeAcks(based_on=10, required_acks=1, source_acks=2))
+    assert (waits.required_acks, waits.source_acks) == (1, 2)
+    proven = applied(waits, c.ChangeAcks(based_on=11, required_acks=2, source_acks=2))
+    assert (proven.required_acks, proven.source_acks) == (2, 2)
+    lowered = applied(proven, c.ChangeAcks(based_on=12, required_acks=1, source_acks=1))
+    assert (lowered.required_acks, lowered.source_acks) == (1, 1)
 
 
 def test_pause_and_resume_are_no_decisions() -> None:
@@ -220,17 +243,76 @@ REJECTIONS = {
         a_state(sync_set=("db1", "db2")),
         c.Lockout(based_on=10, member="db3", why=""),
     ),
-    "shrink in a failover": (Rejection.WRONG_PHASE, FAILOVER, c.ShrinkSyncSet(based_on=10, member="db3")),
-    "shrink by one that is not locked": (Rejection.NOT_LOCKED, STEADY, c.ShrinkSyncSet(based_on=10, member="db3")),
+    "shrink in a failover": (
+        Rejection.WRONG_PHASE,
+        FAILOVER,
+        a_shrink(),
+    ),
+    "shrink by one that is not locked": (
+        Rejection.NOT_LOCKED,
+        STEADY,
+        a_shrink(),
+    ),
     "shrink by an outsider": (
         Rejection.NOT_LOCKED,
         a_state(sync_set=("db1", "db2"), locked=("db3",)),
-        c.ShrinkSyncSet(based_on=10, member="db3"),
+        a_shrink(),
     ),
     "shrink below k + 1": (
         Rejection.INVALID_SET,
         a_state(sync_set=("db1", "db3"), locked=("db3",)),
-        c.ShrinkSyncSet(based_on=10, member="db3"),
+        a_shrink(),
+    ),
+    "shrink and lower k under the strict policy": (
+        Rejection.INVALID_ACKS,
+        LOCKED,
+        c.ShrinkSyncSet(based_on=10, members=("db3",), required_acks=0),
+    ),
+    "shrink and raise k": (
+        Rejection.INVALID_ACKS,
+        LOCKED,
+        c.ShrinkSyncSet(based_on=10, members=("db3",), required_acks=2),
+    ),
+    "shrink by nobody": (Rejection.NOT_LOCKED, LOCKED, c.ShrinkSyncSet(based_on=10, members=(), required_acks=1)),
+    "init: more acknowledgements than available can have": (
+        Rejection.INVALID_ACKS,
+        ClusterState(),
+        an_init(required_acks=3, settings=Settings(durability_policy="available")),
+    ),
+    "promote with more acknowledgements than available can have": (
+        Rejection.INVALID_ACKS,
+        a_change(Phase.FAILOVER, settings=Settings(durability_policy="available")),
+        a_promote(FAILOVER, required_acks=2),
+    ),
+    "k grows before the primary waits for more": (
+        Rejection.INVALID_ACKS,
+        STEADY,
+        c.ChangeAcks(based_on=10, required_acks=2, source_acks=2),
+    ),
+    "the primary waits for fewer than k": (
+        Rejection.INVALID_ACKS,
+        STEADY,
+        c.ChangeAcks(based_on=10, required_acks=1, source_acks=0),
+    ),
+    "the primary waits for more than there are": (
+        Rejection.INVALID_ACKS,
+        STEADY,
+        c.ChangeAcks(based_on=10, required_acks=1, source_acks=3),
+    ),
+    "acks in a failover": (
+        Rejection.WRONG_PHASE,
+        FAILOVER,
+        c.ChangeAcks(based_on=10, required_acks=0, source_acks=0),
+    ),
+    "acks as they are": (
+        Rejection.NOTHING_TO_DO,
+        STEADY,
+        c.ChangeAcks(based_on=10, required_acks=1, source_acks=1),
+    ),
+    "promote by majority although the policy only lowered k": (
+        Rejection.NO_PROOF,
+        a_change(Phase.FAILOVER, required_acks=0, settings=Settings(durability_policy="available")),
+        a_promote(FAILOVER, required_acks=0, proof=c.Proof.ASYNC_MAJORITY),
     ),
     "admit without a primary": (
         Rejection.WRONG_PHASE,
@@ -296,6 +378,7 @@ def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
                 target=name,
                 certificate=draw(SETS),
                 sync_set=draw(NAME_SETS),
+                required_acks=draw(st.integers(-1, 3)),
                 locked=draw(NAME_SETS),
                 proof=draw(st.sampled_from(c.Proof)),
                 reporters=draw(NAME_SETS),
@@ -312,6 +395,12 @@ def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
             return c.PauseFailover(reason="")
         case c.ResumeFailover:
             return c.ResumeFailover()
+        case c.ShrinkSyncSet:
+            return c.ShrinkSyncSet(based_on=based_on, members=draw(NAME_SETS), required_acks=draw(st.integers(-1, 3)))
+        case c.ChangeAcks:
+            return c.ChangeAcks(
+                based_on=based_on, required_acks=draw(st.integers(-1, 3)), source_acks=draw(st.integers(-1, 3))
+            )
         case c.Record:
             return c.Record(kind="note", member=name, epoch=1)
         case _:
@@ -319,10 +408,16 @@ def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.data(), st.integers(0, 2))
-def test_random_commands_keep_the_invariants(data: st.DataObject, acks: int) -> None:
+@given(st.data(), st.integers(0, 2), st.sampled_from(("strict", "available")))
+def test_random_commands_keep_the_invariants(data: st.DataObject, acks: int, policy: str) -> None:
     """`apply` is total, gives the same state again, and leaves no state that breaks an invariant."""
-    state = applied(ClusterState(), an_init(members=MEMBERS, sync_set=("db1", "db2", "db3"), required_acks=acks))
+    init = an_init(
+        members=MEMBERS,
+        sync_set=("db1", "db2", "db3"),
+        required_acks=acks,
+        settings=Settings(durability_policy=policy),
+    )
+    state = applied(ClusterState(), init)
     for index in range(data.draw(st.integers(1, 40))):
         command = data.draw(command_on(state.version))
         after, outcome = apply(state, command, index)

@@ -78,6 +78,7 @@ class Host:
                 self.mine.connect(lambda *_: True)
             case local.BecomeSource(acks):
                 self.mine.become_source(acks)
+                self._learn(source_acks=acks)
             case local.SourceOff():
                 self.mine.become_source(0)
             case local.LockAccounts(members):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from raftctl.cluster.durability import required_acks
 from raftctl.cluster.state import Settings
 from raftctl.errors import UsageError
-from raftctl.planner.durability import required_acks
 
 
 def acks(durability: str, members: int) -> int:

@@ -1,0 +1,52 @@
+"""How many replica acknowledgements the configured durability asks for (rules R2, R6). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from raftctl.cluster.state import ClusterState, Settings
+from raftctl.errors import UsageError
+
+
+def required_acks(settings: Settings, data_members: Collection[str]) -> int:
+    """The number k of replica acknowledgements that a commit waits for when all `data_members` are in S.
+
+    `majority` is floor(n / 2) of the n data members: with the primary itself that is a majority of them.
+    `all` is every replica, `async` none. Raises UsageError for a number that the replicas cannot meet, or an
+    unknown word.
+    """
+    replicas_max = max(len(data_members) - 1, 0)
+    acks = _configured(settings.durability, len(data_members))
+    if acks > replicas_max:
+        raise UsageError(
+            f"durability ({acks}): {len(data_members)} data members have at most "
+            f"{replicas_max} replicas to acknowledge",
+            hint=f"use a number up to {replicas_max}, or majority, all or async",
+        )
+    return acks
+
+
+def wanted_acks(state: ClusterState, sync_set: Collection[str]) -> int:
+    """The k that a sync set of these members should have by the policy (rule R6).
+
+    `strict`: what is configured, also when too few are left to acknowledge; writes wait then. `available`: what is
+    configured as long as all of S together can give it; with the primary alone in S it is 0.
+    """
+    configured = _configured(state.settings.durability, len(state.data_members))
+    if state.settings.durability_policy == "available":
+        return min(configured, max(len(sync_set) - 1, 0))
+    return configured
+
+
+def _configured(durability: str, members: int) -> int:
+    match durability:
+        case "majority":
+            return members // 2
+        case "all":
+            return max(members - 1, 0)
+        case "async":
+            return 0
+        case word if word.isascii() and word.isdigit() and int(word) > 0:
+            return int(word)
+        case word:
+            raise UsageError(f"durability ({word}): must be majority, all, async or a number from 1")
