@@ -206,13 +206,17 @@ class _Bootstrap:
                 host_plan.create_accounts(conn, plan, self._credentials.secrets)
         host_plan.write_files(reach(plan.host), plan)
         if plan.start:
-            services_of(plan.host).start(Unit.CONTROLLER, timeout=CALL_SECONDS)
+            services = services_of(plan.host)
+            for unit in _units(plan.host):
+                services.start(unit, timeout=CALL_SECONDS)
 
     def _restart(self, plan: HostPlan) -> None:
         self._progress(f"restarting the controller of {plan.host.name}")
         services = services_of(plan.host)
-        services.stop(Unit.CONTROLLER, timeout=_STOP_SECONDS)
-        services.start(Unit.CONTROLLER, timeout=CALL_SECONDS)
+        for unit in reversed(_units(plan.host)):
+            services.stop(unit, timeout=_STOP_SECONDS)
+        for unit in _units(plan.host):
+            services.start(unit, timeout=CALL_SECONDS)
         self._wait_for_leader(ApiClient.from_directory(self._cluster.credentials))
 
     def _wait_for_leader(self, api: ApiClient) -> MemberFacts:
@@ -269,3 +273,8 @@ def _on_all(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return []
     with ThreadPoolExecutor(max_workers=len(items)) as pool:
         return list(pool.map(work, items))
+
+
+def _units(host: InventoryHost) -> tuple[Unit, ...]:
+    """What of raftctl runs on the host, in the order of starting."""
+    return (Unit.GUARD, Unit.CONTROLLER) if host.has_mysql else (Unit.CONTROLLER,)

@@ -1,4 +1,4 @@
-"""`raftctl controller run`: the process that systemd starts on every host."""
+"""`raftctl controller`: the processes that systemd starts on every host."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="The processes that systemd starts.")
 
+Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The controller's configuration.")]
+
 
 @app.command("run")
-def run(
-    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The controller's configuration.")],
-) -> None:
+def run(config: Config) -> None:
     """Run this host's controller until it is told to stop."""
     from raftctl.controller.main import run as run_controller
 
@@ -21,12 +21,31 @@ def run(
 
 
 @app.command("gate")
-def gate(
-    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="The controller's configuration.")],
-) -> None:
+def gate(config: Config) -> None:
     """Wait until mysqld may start, and cut what a crash left unacknowledged. Run before every start of mysqld.
 
     To start it undecided, make the file gate-open in the controller's directory: it counts for one start."""
     from raftctl.controller.gate import run as pass_gate
 
     pass_gate(config)
+
+
+@app.command("guard")
+def guard(config: Config) -> None:
+    """Run this host's guard: it fences mysqld when the controller does not keep it any more."""
+    from raftctl.controller.guard_start import become_guard
+
+    become_guard(config)
+
+
+@app.command("hand-over")
+def hand_over(
+    config: Config,
+    stop: Annotated[bool, typer.Option("--stop", help="Then stop mysqld: cleanly when nothing can be lost.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for the hand-over; fencing may take some more.")] = 30.0,
+) -> None:
+    """Before a planned stop of this host or its mysqld: another member becomes primary, or mysqld is fenced."""
+    from raftctl.controller.hand_over import hand_over as hand_over_primary
+
+    for line in hand_over_primary(config, stop=stop, timeout=timeout):
+        typer.echo(line)

@@ -107,6 +107,18 @@ def kill(
     open_sandbox(directory).kill(name, Target(target.value), restart=not no_restart)
 
 
+@app.command("stop")
+def stop(
+    directory: Directory,
+    name: Member,
+    target: Annotated[KillTarget, typer.Argument(metavar="[mysqld|controller|guard|host]")] = KillTarget.HOST,
+) -> None:
+    """A planned stop, until `sandbox start`: a host or mysqld with the primary hands over first."""
+    from raftctl.sandbox.cluster import Target, open_sandbox
+
+    open_sandbox(directory).stop(name, Target(target.value))
+
+
 @app.command("freeze")
 def freeze(
     directory: Directory,

@@ -3,6 +3,9 @@
 It has its own thread and its own connection, kept open beforehand: fencing never waits behind monitoring, and a full
 `max_connections` cannot keep it out. No rung turns semi-sync off, lowers the number of acknowledgements or sends
 SIGTERM: each of those tells waiting clients that their write is safe when it is not.
+
+The controller climbs it, the guard when the controller cannot, and `hand-over` before a planned stop. The guard is why
+nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -10,23 +13,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
-
-import msgspec
+from typing import Final, NamedTuple
 
 from raftctl.errors import HostError, MySQLError
 from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql import fencing as rungs
 from raftctl.mysql.client import Connection, Endpoint, connect
+from raftctl.mysql.errors import ServerGone
 
 CONNECT_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.5
 OFFLINE_SECONDS: Final = 1.0
 SESSIONS_SECONDS: Final = 1.0
 READ_ONLY_SECONDS: Final = 2.0
 KILL_SECONDS: Final = 5.0
 
 
-class Rung(msgspec.Struct, frozen=True):
+class Rung(NamedTuple):
     """One rung's outcome."""
 
     name: str
@@ -35,16 +38,21 @@ class Rung(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-class Fenced(msgspec.Struct, frozen=True):
+class Fenced(NamedTuple):
     """`fenced`: this mysqld can acknowledge nothing any more; `killed`: its process was ended for that."""
 
     fenced: bool
     killed: bool
     rungs: tuple[Rung, ...]
 
+    def detail(self) -> dict[str, str | int | float | bool]:
+        """For a record in the history: every rung's outcome and duration."""
+        outcomes = {rung.name: f"{'ok' if rung.ok else rung.error} ({rung.milliseconds} ms)" for rung in self.rungs}
+        return {**outcomes, "killed": self.killed}
+
 
 class Ladder:
-    """Fences one mysqld. `climb` blocks; call it through `executor`, which is used for nothing else."""
+    """Fences one mysqld. Its methods block; call them through `executor`, which is used for nothing else."""
 
     def __init__(self, *, endpoint: Endpoint, services: ServiceManager) -> None:
         self._endpoint = endpoint
@@ -54,10 +62,8 @@ class Ladder:
 
     def prepare(self) -> None:
         """Have a connection at hand before it is needed; a failure is left to `climb`."""
-        if self._conn is not None and not self._conn.has_hung_up():
-            return
         try:
-            self._conn = connect(self._endpoint, connect_timeout=CONNECT_SECONDS)
+            self._connect()
         except MySQLError:
             self._conn = None
 
@@ -66,12 +72,23 @@ class Ladder:
         """The server's id of the connection kept at hand."""
         return self._conn.thread_id if self._conn is not None else None
 
+    def is_writable(self, *, if_silent: bool) -> bool:
+        """Whether mysqld accepts writes now; `if_silent` when it does not say. One that does not run accepts none."""
+        try:
+            self._connect()
+            return not rungs.is_read_only(self._open, timeout=LOOK_SECONDS)
+        except ServerGone:
+            return False
+        except MySQLError:
+            return if_silent
+
     def climb(self) -> Fenced:
-        """Climb until mysqld is read-only with nothing in flight, or its process is gone."""
+        """Climb until mysqld is read-only with nothing in flight, or the process that runs it now is gone."""
         outcomes: list[Rung] = []
+        pid = self._pid()
         if self._gently(outcomes):
             return Fenced(fenced=True, killed=False, rungs=tuple(outcomes))
-        killed = self._rung(outcomes, "sigkill", self._kill)
+        killed = self._rung(outcomes, "sigkill", lambda: self._kill(pid))
         return Fenced(fenced=killed, killed=killed, rungs=tuple(outcomes))
 
     def _gently(self, outcomes: list[Rung]) -> bool:
@@ -87,17 +104,25 @@ class Ladder:
             raise MySQLError("commits in flight do not end")
 
     def _connect(self) -> None:
-        if self._conn is None or self._conn.has_hung_up():
-            self._conn = connect(self._endpoint, connect_timeout=CONNECT_SECONDS)
+        if self._conn is None or not self._conn.is_open or self._conn.has_hung_up():
+            self._conn = connect(self._endpoint, connect_timeout=CONNECT_SECONDS, timeout=SESSIONS_SECONDS)
 
     @property
     def _open(self) -> Connection:
         assert self._conn is not None
         return self._conn
 
-    def _kill(self) -> None:
-        self._services.kill(Unit.MYSQLD, timeout=KILL_SECONDS)
+    def _pid(self) -> int | None:
+        try:
+            return self._services.main_pid(Unit.MYSQLD, timeout=LOOK_SECONDS)
+        except HostError:
+            return None
+
+    def _kill(self, pid: int | None) -> None:
+        """SIGKILL, unless the process `pid` has ended meanwhile: the next one starts read-only."""
         self._conn = None
+        if pid is None or self._pid() in (pid, None):
+            self._services.kill(Unit.MYSQLD, timeout=KILL_SECONDS)
 
     def _rung(self, outcomes: list[Rung], name: str, climb: Callable[[], object]) -> bool:
         began = time.monotonic()

@@ -147,6 +147,13 @@ class Keeper:
         return self._look.observation
 
     @property
+    def may_be_writable(self) -> bool:
+        """What was seen last, although mysqld may not answer now; True before the first look."""
+        mysql = self._report.mysql
+        seen = mysql.observation if mysql is not None else None
+        return seen is None or seen.writable
+
+    @property
     def is_open_primary(self) -> bool:
         """Writable, in the current epoch, under a valid lease: `GET /primary`."""
         seen = self._look.observation
@@ -398,9 +405,9 @@ class Keeper:
         """Fence when the lease is over (rule R7), however busy the rest is."""
         while True:
             await asyncio.sleep(interval)
-            seen, state = self._look.observation, self._log.state
-            if seen is None or not seen.writable or state.phase is Phase.UNINITIALIZED:
-                continue
+            down = self._look.state is MySQLState.DOWN
+            if down or not self.may_be_writable or self._log.state.phase is Phase.UNINITIALIZED:
+                continue  # one that does not answer, or refuses this account, may well serve others
             if self._lease.is_over(self._clock(), ttl=ttl()):
                 self.fence("the lease is over")
 
@@ -434,8 +441,5 @@ def _outline(report: MemberReport) -> tuple[object, ...]:
 
 
 def _fence_record(me: str, epoch: int, why: str, fenced: Fenced) -> Record:
-    detail: dict[str, str | int | float | bool] = {
-        rung.name: f"{'ok' if rung.ok else rung.error} ({rung.milliseconds} ms)" for rung in fenced.rungs
-    }
     kind = "fenced" if fenced.fenced else "fencing-failed"
-    return Record(kind=kind, member=me, epoch=epoch, why=why, by=me, detail=detail | {"killed": fenced.killed})
+    return Record(kind=kind, member=me, epoch=epoch, why=why, by=me, detail=fenced.detail())

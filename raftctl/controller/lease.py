@@ -38,6 +38,10 @@ class Lease:
         """Seconds for which the lease of this epoch still holds; 0.0 when it does not."""
         return max(0.0, self._until - now) if epoch == self._epoch else 0.0
 
+    def left(self, now: float) -> float:
+        """Seconds for which the last lease, of whatever epoch, still holds; one that this process was granted."""
+        return max(0.0, self._until - now)
+
     def is_over(self, now: float, *, ttl: float) -> bool:
         """Whether a writable mysqld must be fenced: the last lease, of whatever epoch, has run out. A controller that
         just started may have inherited one that its former process held: it waits one `ttl` for the first grant."""

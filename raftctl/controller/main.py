@@ -42,6 +42,7 @@ async def _serve(config: ControllerConfig, secrets: Secrets) -> None:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             logger.info("stopping")
+            node.leave()
             running.cancel()
         stopping.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import math
+import os
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -25,6 +26,8 @@ from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.config import ControllerConfig, Secrets
 from raftctl.controller.events import NodeEvent, NodeEventKind
 from raftctl.controller.gate_server import GateServer
+from raftctl.controller.guard_link import GuardLink
+from raftctl.controller.guard_protocol import GuardFiles, Renewal
 from raftctl.controller.keeper import Keeper
 from raftctl.controller.leader import Leader
 from raftctl.controller.lease import Lease
@@ -33,7 +36,7 @@ from raftctl.controller.raft_node import ProposalLost, RaftNode
 from raftctl.controller.reports import ReportBook
 from raftctl.controller.transport import Address
 from raftctl.controller.wire import ClusterKey
-from raftctl.hosts.services import ServiceManager, SupervisorServices
+from raftctl.hosts.services import local_services
 from raftctl.mysql.client import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -58,7 +61,10 @@ class Node:
         self.raft = self._make_raft(secrets)
         self.log.attach(self.raft)
         self.leader = Leader(log=self.log, book=self.book, raft=self.raft)
+        self._services = local_services(kind=config.services.kind, socket_path=config.services.socket)
         self.keeper = self._make_keeper(secrets) if config.mysql else None
+        self._guard = self._make_guard_link() if config.mysql else None
+        self._leaving = False
         self._report_due = asyncio.Event()
         self._seq = itertools.count(1)
         self._requests: dict[int, asyncio.Future[OperationResult]] = {}
@@ -100,7 +106,7 @@ class Node:
             me=self.name,
             endpoint=Endpoint(user=mysql.user, password=secrets.admin_password, unix_socket=mysql.socket),
             replication_password=secrets.replication_passwords[self.name],
-            services=make_services(self.config),
+            services=self._services,
             log=self.log,
             lease=self.lease,
             members=self._members,
@@ -115,6 +121,14 @@ class Node:
 
         return GateServer(
             me=self.name, current=self._current_state, ask_primary=keeper.held_by, record=self._remember, note=note
+        )
+
+    def _make_guard_link(self) -> GuardLink:
+        return GuardLink(
+            files=GuardFiles(self.config.directory),
+            services=self._services,
+            renewal=self._renewal,
+            record=self._remember_guard,
         )
 
     def _members(self) -> dict[str, Member]:
@@ -143,6 +157,8 @@ class Node:
         if self.keeper is not None:
             watch = self.keeper.watch_lease(ttl=lambda: self.log.state.settings.lease_ttl, interval=LEASE_WATCH_SECONDS)
             tasks += [self.keeper.run(), watch]
+        if self._guard is not None:
+            tasks.append(self._guard.run())
         return tasks
 
     async def _current_state(self, timeout: float) -> ClusterState:
@@ -243,8 +259,31 @@ class Node:
     def _granted(self, grant: messages.LeaseGrant) -> None:
         had = self.lease.remaining(grant.epoch, self._clock()) > 0
         self.lease.granted(seq=grant.seq, epoch=grant.epoch, ttl=grant.ttl)
+        if self._guard is not None:
+            self._guard.renew()
         if not had and self.keeper is not None:
             self.keeper.poke()
+
+    def _renewal(self) -> Renewal:
+        """What the guard is told: how long this controller answers for its mysqld."""
+        assert self.keeper is not None
+        state, now = self.log.state, self._clock()
+        ttl = state.settings.lease_ttl
+        writable = state.primary == self.name or self.keeper.may_be_writable
+        return Renewal(
+            pid=os.getpid(),
+            sent=now,
+            seconds=self.lease.left(now) if writable else ttl,
+            ttl=0.0 if state.phase is Phase.UNINITIALIZED else ttl,
+            writable=writable,
+            leaving=self._leaving,
+        )
+
+    def leave(self) -> None:
+        """This process was told to stop: the guard fences mysqld in time and does not restart the controller."""
+        self._leaving = True
+        if self._guard is not None:
+            self._guard.renew()
 
     # --- messages --------------------------------------------------------------------------------------
 
@@ -317,6 +356,10 @@ class Node:
             self._records.get_nowait()  # the oldest one; it is in this host's log file
         self._records.put_nowait(record)
 
+    def _remember_guard(self, kind: str, why: str, detail: dict[str, Any]) -> None:
+        epoch = self.log.state.epoch
+        self._remember(Record(kind=kind, member=self.name, epoch=epoch, why=why, by=self.name, detail=detail))
+
     async def _write_history(self) -> None:
         """Bring what was done here into the log, when there is a leader to take it."""
         while True:
@@ -363,11 +406,6 @@ def no_quorum(text: str) -> OperationResult:
 def outcome_unknown(text: str) -> OperationResult:
     hint = "it may still take effect: see `raftctl history` before you try again"
     return OperationResult(applied=False, reason=OUTCOME_UNKNOWN, text=text, hint=hint)
-
-
-def make_services(config: ControllerConfig) -> ServiceManager:
-    assert config.services.kind == "supervisor", "only the sandbox's services are supported yet"
-    return SupervisorServices(Path(config.services.socket))
 
 
 def _finite(age: float | None) -> float | None:

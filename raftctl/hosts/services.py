@@ -129,3 +129,23 @@ class SupervisorServices:
         if time.monotonic() >= deadline:
             raise HostError(f"{complaint} in time")
         time.sleep(_POLL_S)
+
+
+def local_services(*, kind: str, socket_path: str) -> ServiceManager:
+    """Who runs this host's units, as the controller's configuration names it (`services`)."""
+    assert kind == "supervisor", "only the sandbox's services are supported yet"
+    return SupervisorServices(Path(socket_path))
+
+
+def revive(services: ServiceManager, unit: Unit, *, silent_pid: int | None, timeout: float) -> str:
+    """Bring back a unit that fell silent; returns what was wrong, "" when its restart is under way already.
+
+    Only the process that used to answer, `silent_pid`, is killed: another one has just begun and needs its time.
+    Raises HostError, also when the unit is masked."""
+    pid = services.main_pid(unit, timeout=timeout)
+    if pid is not None and pid != silent_pid:
+        return ""
+    if pid is not None:
+        services.kill(unit, timeout=timeout)
+    services.start(unit, timeout=timeout)
+    return "hung, and was killed" if pid is not None else "was down"

@@ -1,6 +1,6 @@
 """Connections to MySQL: a deadline on every call, and PyMySQL's errors translated (`raftctl.mysql.errors`).
 
-PyMySQL is imported only here. After ConnectionLost and StatementTimeout a connection is closed for good: a late
+PyMySQL is used only here. After ConnectionLost and StatementTimeout a connection is closed for good: a late
 answer must never be taken for the answer to the next question.
 """
 
@@ -15,11 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pymysql
-import pymysql.connections
-import pymysql.cursors
-
 from raftctl.errors import HostError, MySQLError
+from raftctl.mysql.driver import pymysql
 from raftctl.mysql.errors import (
     KIND_BY_CODE,
     AccessDenied,

@@ -7,6 +7,8 @@ rung, SIGKILL, is not MySQL's: see raftctl.hosts.
 
 from __future__ import annotations
 
+import time
+
 from raftctl.mysql.accounts import REPLICATION_USERS_LIKE
 from raftctl.mysql.client import Connection
 from raftctl.mysql.errors import LockWaitTimeout, NotVerified
@@ -18,6 +20,11 @@ SELECT ID AS id FROM performance_schema.processlist
 WHERE USER NOT IN ('system user', 'event_scheduler', 'unauthenticated user', %s) AND USER NOT LIKE %s
   AND COMMAND <> 'Daemon'
 """
+
+
+def is_read_only(conn: Connection, *, timeout: float) -> bool:
+    """Whether read-only mode is in force. super_read_only alone proves nothing: it reads ON while it is being set."""
+    return bool(conn.scalar("SELECT @@GLOBAL.read_only AND @@GLOBAL.super_read_only", timeout=timeout))
 
 
 def set_offline(conn: Connection, *, timeout: float) -> None:
@@ -35,11 +42,15 @@ def end_client_sessions(conn: Connection, *, timeout: float) -> int:
     """Kill all clients' sessions once; returns how many there were.
 
     Spared are our account's, replicas' and the server's own. A killed session that waits for an acknowledgement
-    stays in the server although its client is gone, and counts again. `timeout` bounds each statement."""
+    stays in the server although its client is gone, and counts again. Raises NotVerified when some could not be killed
+    in `timeout` seconds."""
+    deadline = time.monotonic() + timeout
     sessions = [
         row["id"] for row in conn.query(_CLIENTS, (conn.endpoint.user, REPLICATION_USERS_LIKE), timeout=timeout)
     ]
-    for session in sessions:
+    for done, session in enumerate(sessions):
+        if time.monotonic() >= deadline:
+            raise NotVerified(f"{conn.endpoint}: killed {done} of {len(sessions)} sessions in {timeout:g} s")
         kill(conn, session)
     return len(sessions)
 

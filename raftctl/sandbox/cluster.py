@@ -37,6 +37,7 @@ _KILL_S = 30.0  # the kernel frees a killed mysqld's memory before the process i
 _POWER_S = 30.0
 _PORTS_S = 1.0
 _MYSQLD_START_S = 120.0
+_STOP_S = 120.0  # handing over, and writing what is in mysqld's memory
 _POLL_S = 0.02
 
 T = TypeVar("T")
@@ -101,16 +102,27 @@ class Sandbox:
     def _units(self, member: SandboxMember, mysqld: Sequence[str]) -> dict[str, dict[str, Any]]:
         home = self.directory / member.name
         config = str(home / "controller.yaml")
-        controller = [sys.executable, "-m", "raftctl", "controller", "run", "--config", config]
+
+        def program(command: str, *flags: str) -> list[str]:
+            return [sys.executable, "-m", "raftctl", "controller", command, "--config", config, *flags]
+
+        # glibc's arena per thread would cost each controller some MB
+        lean = {"MALLOC_ARENA_MAX": "2"}
         units: dict[str, dict[str, Any]] = {
-            Unit.CONTROLLER: {"argv": controller, "restart": "always", "condition": config}
+            Unit.CONTROLLER: {"argv": program("run"), "restart": "always", "condition": config, "env": lean}
         }
         if not member.witness:
+            units[Unit.GUARD] = {"argv": program("guard"), "restart": "always", "condition": config, "env": lean}
             # mysqld refuses to start while the pid in its socket's lock file lives, whoever has that pid now
             lock = f"{self.layout.place(self.directory, member).socket}.lock"
-            gate = [sys.executable, "-m", "raftctl", "controller", "gate", "--config", config]
-            units[Unit.MYSQLD] = {"argv": list(mysqld), "restart": "on-failure", "stale": [lock]}
-            units[Unit.MYSQLD] |= {"gate": gate, "gate_condition": config}
+            units[Unit.MYSQLD] = {
+                "argv": list(mysqld),
+                "restart": "on-failure",
+                "stale": [lock],
+                "gate": program("gate"),
+                "gate_condition": config,
+                "stop": program("hand-over", "--stop"),
+            }
         return units
 
     def _wait_for_mysqld(self, member: SandboxMember) -> None:
@@ -147,6 +159,17 @@ class Sandbox:
         if not restart or unit is Unit.CONTROLLER:
             host.services.mask(unit, timeout=_CALL_S)
         host.services.kill(unit, timeout=_KILL_S)
+
+    def stop(self, name: str, target: Target) -> None:
+        """A planned stop, as `systemctl stop` or a host's shutdown: it stays down until `start`. A mysqld that is the
+        primary's hands over first."""
+        host = self.host(name)
+        unit = Unit.MYSQLD if target is Target.HOST else self._unit(name, target)
+        self._require_running(host)
+        if unit.value in host.units():
+            host.services.stop(unit, timeout=_STOP_S)
+        if target is Target.HOST:
+            host.power_off(timeout=_KILL_S)
 
     def freeze(self, name: str, target: Target) -> None:
         """SIGSTOP, and wait until it has stopped."""

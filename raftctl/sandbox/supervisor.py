@@ -43,8 +43,9 @@ class Unit:
 
     `spec` holds argv, log, and optionally env, gate (a command that must end with 0 before each start, as
     ExecStartPre), gate_condition (a file without which there is no gate), restart ("on-failure" or "always"),
-    condition (a file without which the unit does not start) and stale (files to remove before a start: nobody
-    else runs this unit, so they are left-overs of a dead process).
+    condition (a file without which the unit does not start), stale (files to remove before a start: nobody
+    else runs this unit, so they are left-overs of a dead process) and stop (a command that ends the unit, as
+    ExecStop; what it leaves is killed, as with KillSignal=SIGKILL).
     """
 
     def __init__(self, name: str, spec: dict[str, Any], environment: dict[str, str]) -> None:
@@ -52,6 +53,7 @@ class Unit:
         self._spec = spec
         self._environment = environment | spec.get("env", {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopper: subprocess.Popen[bytes] | None = None
         self._in_gate = False
         self._wanted = False
         self._started_at = 0.0
@@ -78,7 +80,16 @@ class Unit:
         """Ask it to end, for good. A unit that waits for its restart is no longer restarted."""
         self._wanted = False
         self.restart_at = None
-        self.signal(signal.SIGTERM)
+        if self._process is None or self._stopper is not None:
+            return
+        if "stop" not in self._spec:
+            self.signal(signal.SIGTERM)
+            return
+        try:
+            self._stopper = self._launch(self._spec["stop"])
+        except OSError as error:
+            say(f"{self.name}: cannot run {self._spec['stop'][0]}: {error}")
+            self.signal(signal.SIGKILL)
 
     def mask(self) -> None:
         self.masked = True
@@ -113,15 +124,7 @@ class Unit:
             for path in self._spec.get("stale", ()):
                 Path(path).unlink(missing_ok=True)
         try:
-            with Path(self._spec["log"]).open("ab") as log:
-                self._process = subprocess.Popen(
-                    argv,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self._process = self._launch(argv)
         except OSError as error:
             say(f"{self.name}: cannot start {argv[0]}: {error}")
             self._process = None
@@ -130,8 +133,23 @@ class Unit:
         self._started_at = time.monotonic()
         say(f"{self.name}: {'gate' if self._in_gate else 'started'}, pid {self._process.pid}")
 
+    def _launch(self, argv: list[str]) -> subprocess.Popen[bytes]:
+        with Path(self._spec["log"]).open("ab") as log:
+            return subprocess.Popen(
+                argv,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
     def reap(self) -> None:
         """If the process has ended, do what comes next."""
+        if self._stopper is not None and (status := self._stopper.poll()) is not None:
+            say(f"{self.name}: stop command ended with {status}")
+            self._stopper = None
+            self.signal(signal.SIGKILL)
         if self._process is None or (status := self._process.poll()) is None:
             return
         in_gate, self._process, self._in_gate = self._in_gate, None, False

@@ -1,0 +1,230 @@
+"""The guard: fences mysqld when its controller does not keep it any more (rule R7). A process of its own, with the
+standard library and PyMySQL only, so that it is small and has nothing in common with the controller that could hang.
+
+    raftctl controller guard --config FILE
+
+The controller renews its word several times a second. When it falls silent, crashed, frozen or deadlocked, the guard
+has the service manager restart it at half of the lease's time, and at its end climbs the fencing ladder if mysqld is
+writable. A controller that speaks and whose lease is over fences by itself; the guard leaves it a few seconds for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from raftctl.controller.fencing import Ladder
+from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Renewal, decode, note_fencing
+from raftctl.errors import HostError
+from raftctl.hosts.services import ServiceManager, Unit, local_services, revive
+from raftctl.mysql.client import Endpoint
+from raftctl.secret import Secret
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.1
+SILENT_SECONDS_MIN: Final = 1.0  # a shorter silence is no reason to restart a controller, however short its lease
+SPEAKS_SECONDS: Final = 1.0  # a controller heard this recently is at work
+OWN_LADDER_SECONDS: Final = 3.0  # which the controller gets to fence by itself
+RETRY_SECONDS: Final = 0.5
+PREPARE_SECONDS: Final = 1.0  # between two looks whether the ladder's connection is still there
+CALL_SECONDS: Final = 2.0
+
+
+class Watch:
+    """What the guard knows of its controller, and what is due. Times are seconds of the host's monotonic clock.
+
+    A guard that starts knows from `remembered_ttl` (0.0: nothing) that there may be a lease, and not how long it still
+    lasts: a whole one at most."""
+
+    def __init__(self, *, remembered_ttl: float, now: float) -> None:
+        self.ttl = remembered_ttl
+        self.pid: int | None = None
+        self.writable = True
+        self._until = now + remembered_ttl
+        self._heard = now
+        self._leaving = False
+        self._next_revival = now
+        self._next_fencing = now
+
+    def heard(self, renewal: Renewal, now: float) -> None:
+        """A renewal counts from when it was sent: it may have waited here while this process was frozen."""
+        sent = min(renewal.sent, now)
+        self.pid, self.writable, self._leaving = renewal.pid, renewal.writable, renewal.leaving
+        self._heard = max(self._heard, sent)
+        if renewal.ttl:
+            self.ttl = renewal.ttl
+            self._until = max(self._until, sent + min(renewal.seconds, renewal.ttl))
+
+    def revival_is_due(self, now: float) -> bool:
+        """Whether the controller has been silent for so long that it should be restarted."""
+        silence = now - self._heard
+        silent = silence >= max(self.ttl / 2, SILENT_SECONDS_MIN)
+        return bool(self.ttl) and silent and not self._leaving and now >= self._next_revival
+
+    def revival_tried(self, now: float) -> None:
+        self._next_revival = now + max(self.ttl, SILENT_SECONDS_MIN)
+
+    def fencing_is_due(self, now: float) -> bool:
+        """Whether a writable mysqld is to be fenced now."""
+        grace = OWN_LADDER_SECONDS if now - self._heard < SPEAKS_SECONDS else 0.0
+        return bool(self.ttl) and now >= max(self._until + grace, self._next_fencing)
+
+    def fencing_tried(self, now: float) -> None:
+        self._next_fencing = now + RETRY_SECONDS
+
+    def why(self, now: float) -> str:
+        return f"the lease is over, and the controller was last heard {now - self._heard:.1f} s ago"
+
+
+class Guard:
+    """The loop. It only listens and looks at the clock; what may block runs in the ladder's thread or a second one."""
+
+    def __init__(self, *, node: str, files: GuardFiles, ladder: Ladder, services: ServiceManager) -> None:
+        self._node = node
+        self._files = files
+        self._ladder = ladder
+        self._services = services
+        self._reviver = ThreadPoolExecutor(1, thread_name_prefix="reviver")
+        self._watch = Watch(remembered_ttl=_recall(files), now=time.monotonic())
+        self._remembered = self._watch.ttl
+        self._busy: dict[str, Future[None]] = {}
+        self._next_preparation = 0.0
+        self._socket = _bind(files.guard_socket)
+
+    def run(self) -> None:
+        """For ever. Raises OSError when the directory is not usable any more: the service manager restarts it."""
+        logger.info("guards mysqld of %s; a lease lasts %g s", self._node, self._watch.ttl)
+        while True:
+            self._listen()
+            self._act(time.monotonic())
+
+    def _act(self, now: float) -> None:
+        watch = self._watch
+        if self._is_free("ladder"):
+            if watch.fencing_is_due(now):
+                watch.fencing_tried(now)
+                self._busy["ladder"] = self._ladder.executor.submit(self._fence, watch.why(now), watch.writable)
+            elif watch.ttl and now >= self._next_preparation:
+                self._next_preparation = now + PREPARE_SECONDS
+                self._busy["ladder"] = self._ladder.executor.submit(self._ladder.prepare)
+        if self._is_free("reviver") and watch.revival_is_due(now):
+            watch.revival_tried(now)
+            self._busy["reviver"] = self._reviver.submit(self._revive, watch.pid)
+
+    def _is_free(self, worker: str) -> bool:
+        """Whether the worker's last task has ended. What it did not expect ends this process."""
+        last = self._busy.get(worker)
+        if last is None:
+            return True
+        if last.done():
+            last.result()
+        return last.done()
+
+    # --- the controller --------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Take everything that has arrived, and answer."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                datagram, sender = self._socket.recvfrom(DATAGRAM_BYTES_MAX)
+                try:
+                    renewal = decode(datagram)
+                except ValueError as error:
+                    logger.warning("a datagram that cannot be understood: %s", error)
+                    continue
+                self._watch.heard(renewal, time.monotonic())
+                self._answer(sender)
+                if self._watch.ttl != self._remembered:
+                    self._remember(self._watch.ttl)
+                if time.monotonic() - renewal.sent < TICK_SECONDS:
+                    return  # the newest one
+
+    def _answer(self, sender: str) -> None:
+        if sender:
+            with contextlib.suppress(OSError):  # it is gone, or reads nothing: its silence is what counts
+                self._socket.sendto(str(os.getpid()).encode(), socket.MSG_DONTWAIT, sender)
+
+    def _remember(self, ttl: float) -> None:
+        draft = self._files.memory.with_suffix(".tmp")
+        draft.write_text(json.dumps({"ttl": ttl}))
+        draft.replace(self._files.memory)
+        self._remembered = ttl
+
+    def _revive(self, silent_pid: int | None) -> None:
+        try:
+            found = revive(self._services, Unit.CONTROLLER, silent_pid=silent_pid, timeout=CALL_SECONDS)
+        except HostError as error:
+            logger.warning("the controller is silent and cannot be restarted: %s", error)
+            return
+        if found:
+            logger.warning("the controller was silent: it %s; started again", found)
+
+    # --- mysqld ----------------------------------------------------------------------------------------
+
+    def _fence(self, why: str, writable_if_silent: bool) -> None:
+        if not self._ladder.is_writable(if_silent=writable_if_silent):
+            return
+        logger.warning("fencing mysqld: %s", why)
+        fenced = self._ladder.climb()
+        logger.warning("fenced: %s", fenced)
+        note_fencing(self._files, by=f"guard of {self._node}", why=why, fenced=fenced)
+
+
+def _bind(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.bind(str(path))
+    listening.settimeout(TICK_SECONDS)
+    return listening
+
+
+def _recall(files: GuardFiles) -> float:
+    """The lease's length as the last guard here knew it; 0.0 when there was none."""
+    try:
+        return float(json.loads(files.memory.read_text())["ttl"])
+    except FileNotFoundError:
+        return 0.0
+
+
+# --- the process ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the guard needs of the controller's configuration. Holds no secret: it stands in the process's argv."""
+
+    node: str
+    directory: str
+    secrets_file: str
+    mysql_socket: str
+    mysql_user: str
+    services_kind: str
+    services_socket: str
+
+
+def main(settings: Settings) -> None:
+    """Run the guard until it is killed. Raises OSError and ValueError for files that it cannot use."""
+    os.umask(0o077)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s guard of {settings.node} %(message)s"
+    )
+    secrets = json.loads(Path(settings.secrets_file).read_bytes())
+    password = Secret(secrets["admin_password"])
+    endpoint = Endpoint(user=settings.mysql_user, password=password, unix_socket=settings.mysql_socket)
+    services = local_services(kind=settings.services_kind, socket_path=settings.services_socket)
+    files = GuardFiles(settings.directory)
+    Guard(node=settings.node, files=files, ladder=Ladder(endpoint=endpoint, services=services), services=services).run()
+
+
+if __name__ == "__main__":
+    main(Settings(**json.loads(sys.argv[1])))
