@@ -4,7 +4,7 @@ standard library and PyMySQL only, so that it is small and has nothing in common
     raftctl controller guard --config FILE
 
 The controller renews its word several times a second. When it falls silent, crashed, frozen or deadlocked, the guard
-has the service manager restart it at half of the lease's time, and at its end climbs the fencing ladder if mysqld is
+has the service manager restart it after a third of a lease, and at its end climbs the fencing ladder if mysqld is
 writable. A controller that speaks and whose lease is over fences by itself; the guard leaves it a few seconds for that.
 """
 
@@ -63,12 +63,13 @@ class Watch:
         self._heard = max(self._heard, sent)
         if renewal.ttl:
             self.ttl = renewal.ttl
+        if renewal.ttl and renewal.seconds > 0:
             self._until = max(self._until, sent + min(renewal.seconds, renewal.ttl))
 
     def revival_is_due(self, now: float) -> bool:
         """Whether the controller has been silent for so long that it should be restarted."""
         silence = now - self._heard
-        silent = silence >= max(self.ttl / 2, SILENT_SECONDS_MIN)
+        silent = silence >= max(self.ttl / 3, SILENT_SECONDS_MIN)
         return bool(self.ttl) and silent and not self._leaving and now >= self._next_revival
 
     def revival_tried(self, now: float) -> None:
@@ -103,7 +104,8 @@ class Guard:
 
     def run(self) -> None:
         """For ever. Raises OSError when the directory is not usable any more: the service manager restarts it."""
-        logger.info("guards mysqld of %s; a lease lasts %g s", self._node, self._watch.ttl)
+        known = f"a lease lasts {self._watch.ttl:g} s" if self._watch.ttl else "there is no cluster yet"
+        logger.info("guards mysqld of %s; %s", self._node, known)
         while True:
             self._listen()
             self._act(time.monotonic())
@@ -140,7 +142,7 @@ class Guard:
                 try:
                     renewal = decode(datagram)
                 except ValueError as error:
-                    logger.warning("a datagram that cannot be understood: %s", error)
+                    logger.warning("a datagram that is %s", error)
                     continue
                 self._watch.heard(renewal, time.monotonic())
                 self._answer(sender)

@@ -70,8 +70,8 @@ def decode(datagram: bytes) -> Renewal:
     """Raises ValueError."""
     try:
         return Renewal(**json.loads(datagram))
-    except TypeError as error:
-        raise ValueError(str(error)) from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"not a renewal: {error}") from None
 
 
 def note_fencing(files: GuardFiles, *, by: str, why: str, fenced: Fenced) -> None:
