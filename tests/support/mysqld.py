@@ -47,6 +47,11 @@ class RunningMySQL:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether its process is there; a frozen one is."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def error_log(self) -> str:
         return self._place.error_log.read_text(errors="replace")
 
