@@ -14,7 +14,6 @@ the leader lives.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import random
 import time
@@ -36,19 +35,18 @@ from raftctl.consensus.types import (
     Snapshot,
 )
 from raftctl.controller.events import NodeEvent, NodeEventKind
+from raftctl.controller.raft_waiting import ProposalLost, Proposals, Reads
 from raftctl.controller.transport import Address, PeerTransport, TLSContexts
 from raftctl.controller.wal import Wal
 from raftctl.controller.wal_writer import WalWriter, Write, end_process
 from raftctl.controller.wire import AppMessage, ClusterKey, PeerMessage, ReadIndexReply, ReadIndexRequest
 from raftctl.errors import RaftctlError
 
+__all__ = ["COMPACT_AFTER_BYTES", "MAX_COMMAND_BYTES", "NodeStopped", "ProposalLost", "RaftNode", "RaftStatus"]
+
 MAX_COMMAND_BYTES: Final = 1 << 20
 MAX_SNAPSHOT_BYTES: Final = 8 << 20
 COMPACT_AFTER_BYTES: Final = 4 << 20
-
-
-class ProposalLost(RaftctlError):
-    """Another entry was committed in the proposal's place: it never took effect."""
 
 
 class NodeStopped(RaftctlError):
@@ -70,13 +68,6 @@ class RaftStatus(msgspec.Struct, frozen=True):
     learners: tuple[str, ...]
     connected: tuple[str, ...]
     quorum_contact_age: float | None
-
-
-class _Forwarded(msgspec.Struct, frozen=True):
-    """A read that a peer asked this leader for."""
-
-    peer: str
-    request_id: int
 
 
 class RaftNode:
@@ -126,20 +117,11 @@ class RaftNode:
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 (timeouts and back-off, not secrets)
         self._on_fatal = on_fatal
-        self._transport = PeerTransport(
-            cluster_id=cluster_id,
-            incarnation=incarnation,
-            node_id=config.node_id,
-            key=key,
-            listen=listen,
-            peers=peers,
-            on_connected=self._peer_connected,
-            on_disconnected=self._peer_disconnected,
-            on_messages=self._received,
-            on_event=on_event,
-            rng=self._rng,
-            tls=tls,
+        self._transport = self._make_transport(
+            cluster_id=cluster_id, incarnation=incarnation, key=key, listen=listen, peers=peers, tls=tls
         )
+        self._proposals = Proposals()
+        self._reads = Reads(self._transport.send)
         self._raft: Raft
         self._writer: WalWriter
         self._running = False
@@ -152,11 +134,17 @@ class RaftNode:
         self._drain_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._proposals: dict[int, tuple[int, asyncio.Future[Any]]] = {}  # by index; with the entry's term
-        self._request_ids = itertools.count(1)
-        self._reads: dict[int, asyncio.Future[int | None] | _Forwarded] = {}  # asked of this node's core
-        self._remote_reads: dict[int, tuple[str, asyncio.Future[int | None]]] = {}  # asked of another leader
-        self._applied_waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    def _make_transport(self, **who: Any) -> PeerTransport:
+        return PeerTransport(
+            node_id=self._config.node_id,
+            on_connected=self._peer_connected,
+            on_disconnected=self._peer_disconnected,
+            on_messages=self._received,
+            on_event=self._on_event,
+            rng=self._rng,
+            **who,
+        )
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -197,13 +185,8 @@ class RaftNode:
             if handle is not None:
                 handle.cancel()
         await asyncio.to_thread(self._writer.stop)
-        waiting = [future for _, future in self._proposals.values()]
-        waiting += [f for f in self._reads.values() if isinstance(f, asyncio.Future)]
-        waiting += [future for _, future in self._remote_reads.values()]
-        waiting += [future for _, future in self._applied_waiters]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(NodeStopped("this node was stopped"))
+        self._proposals.fail(NodeStopped("this node was stopped"))
+        self._reads.fail(NodeStopped("this node was stopped"))
 
     # --- use ------------------------------------------------------------------------------------------
 
@@ -230,18 +213,13 @@ class RaftNode:
 
     async def _committed(self, index: int, timeout: float) -> Any:
         """Wait for the entry that was just appended at `index`."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        # An index that is proposed again was lost before: by an earlier leadership whose entries were
-        # truncated.
-        self._lose_proposal(index)
-        self._proposals[index] = (self._raft.term, future)
+        future = self._proposals.wait(index, self._raft.term)
         self._schedule_drain()
         try:
             async with asyncio.timeout(timeout):
                 return await future
         finally:
-            if index in self._proposals and self._proposals[index][1] is future:
-                del self._proposals[index]
+            self._proposals.forget(index, future)
 
     async def read_index(self, timeout: float) -> int:
         """An index that this node has applied by now and that covers everything committed before the call: a
@@ -254,9 +232,7 @@ class RaftNode:
                     break
                 await asyncio.sleep(self._config.heartbeat_interval)
             if index > self._applied_index:
-                applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._applied_waiters.append((index, applied))
-                await applied
+                await self._reads.wait_until_applied(index)
         return index
 
     async def transfer(self, to: str, timeout: float) -> None:
@@ -322,7 +298,7 @@ class RaftNode:
             elif isinstance(message, ReadIndexRequest):
                 self._forwarded_read(peer, message.request_id)
             elif isinstance(message, ReadIndexReply):
-                self._resolve_remote_read(message.request_id, message.index)
+                self._reads.leader_answered(message)
             elif message.sender == peer:
                 self._input(self._raft.step, message, now)
             else:
@@ -337,8 +313,7 @@ class RaftNode:
         self._on_event(NodeEvent(NodeEventKind.PEER_DISCONNECTED, {"peer": peer, "reason": reason}))
         if not self._running:
             return
-        for request_id in [i for i, (asked, _) in self._remote_reads.items() if asked == peer]:
-            self._resolve_remote_read(request_id, None)
+        self._reads.peer_lost(peer)
         self._input(self._raft.peer_lost, peer, self._clock())
         self._drain()
 
@@ -390,7 +365,7 @@ class RaftNode:
                 if ready.committed:
                     self._compact_if_large()
                 for read in ready.reads:
-                    self._resolve_read(read)
+                    self._reads.core_answered(read)
                 for event in ready.events:
                     self._on_event(event)
         except Exception as error:  # noqa: BLE001 (as in _input; `apply` is part of what must not fail)
@@ -420,22 +395,8 @@ class RaftNode:
     def _apply_entry(self, entry: Entry) -> None:
         result = self._apply(entry) if entry.kind is EntryKind.COMMAND else None
         self._applied_index = entry.index
-        term, future = self._proposals.pop(entry.index, (0, None))
-        if future is not None and not future.done():
-            if term == entry.term:
-                future.set_result(result)
-            else:
-                future.set_exception(_lost(entry.index))
-        self._wake_applied_waiters()
-
-    def _wake_applied_waiters(self) -> None:
-        if not self._applied_waiters:
-            return
-        due = [f for index, f in self._applied_waiters if index <= self._applied_index]
-        self._applied_waiters = [(i, f) for i, f in self._applied_waiters if i > self._applied_index]
-        for waiter in due:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._proposals.applied(entry, result)
+        self._reads.applied(entry.index)
 
     # --- snapshots ------------------------------------------------------------------------------------
 
@@ -443,11 +404,8 @@ class RaftNode:
         assert self._load_snapshot is not None, "a snapshot, but a state machine that takes none"
         self._load_snapshot(snapshot.data)
         self._applied_index = snapshot.index
-        for index in [i for i in self._proposals if i <= snapshot.index]:
-            _, future = self._proposals.pop(index)
-            if not future.done():
-                future.set_exception(TimeoutError("a snapshot covers the proposal's place; it may have taken effect"))
-        self._wake_applied_waiters()
+        self._proposals.restored(snapshot.index)
+        self._reads.applied(snapshot.index)
 
     def _compact_if_large(self) -> None:
         grown = self._writer.log_bytes - self._compacted_bytes
@@ -473,61 +431,27 @@ class RaftNode:
             self._input(self._raft.compacted, snapshot, self._clock())
             self._drain()
 
-    # --- waiting --------------------------------------------------------------------------------------
+    # --- reads ----------------------------------------------------------------------------------------
 
     def _require_running(self) -> None:
         if not self._running:
             raise NodeStopped("this node was stopped")
 
-    def _lose_proposal(self, index: int) -> None:
-        _, future = self._proposals.pop(index, (0, None))
-        if future is not None and not future.done():
-            future.set_exception(_lost(index))
-
-    # --- reads ----------------------------------------------------------------------------------------
-
     async def _ask_read_index(self) -> int | None:
         """Ask the leader, wherever it is. None: there is none, or it lost the leadership meanwhile."""
         self._require_running()
         self._let_a_stale_leader_step_down()
-        request_id = next(self._request_ids)
-        future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        try:
-            if self._raft.role is Role.LEADER:
-                self._reads[request_id] = future
-                self._raft.read_index(request_id, self._clock())
-                self._schedule_drain()
-            else:
-                leader = self._raft.leader
-                if not leader or not self._transport.send(leader, ReadIndexRequest(request_id)):
-                    return None
-                self._remote_reads[request_id] = (leader, future)
-            return await future
-        finally:
-            self._reads.pop(request_id, None)
-            self._remote_reads.pop(request_id, None)
+        if self._raft.role is not Role.LEADER:
+            asked = self._reads.ask_leader(self._raft.leader)
+            return None if asked is None else await asked
+        request_id, future = self._reads.ask_core()
+        self._raft.read_index(request_id, self._clock())
+        self._schedule_drain()
+        return await future
 
     def _forwarded_read(self, peer: str, peers_request_id: int) -> None:
-        request_id = next(self._request_ids)
+        request_id = self._reads.ask_core_for(peer, peers_request_id)
         try:
             self._raft.read_index(request_id, self._clock())
         except NotLeader:
-            self._transport.send(peer, ReadIndexReply(peers_request_id, None))
-            return
-        self._reads[request_id] = _Forwarded(peer, peers_request_id)
-
-    def _resolve_read(self, result: ReadResult) -> None:
-        asked = self._reads.pop(result.request_id, None)
-        if isinstance(asked, _Forwarded):
-            self._transport.send(asked.peer, ReadIndexReply(asked.request_id, result.index))
-        elif asked is not None and not asked.done():
-            asked.set_result(result.index)
-
-    def _resolve_remote_read(self, request_id: int, index: int | None) -> None:
-        _, future = self._remote_reads.pop(request_id, ("", None))
-        if future is not None and not future.done():
-            future.set_result(index)
-
-
-def _lost(index: int) -> ProposalLost:
-    return ProposalLost(f"another entry was committed at index {index}", hint="propose it again")
+            self._reads.core_answered(ReadResult(request_id, None))

@@ -1,25 +1,10 @@
 """Write-ahead log of one Raft node: `HardState` and entries, durable before anything that depends on them is
 sent.
 
-One file, `raft.wal`, of records. A record is one `append`: it is there entirely or not at all.
-
-    record = magic "RWAL" | length u32 | previous crc u32 | payload crc u32 | header crc u32 | payload
-
-The payload's CRC is seeded with the CRC of the record before it, so a record that was lost, repeated or put
-back from an old copy breaks the chain. The first record is the `FileHeader`, every other one a `Batch`.
-
-A *torn tail* is what a crash leaves of the one write that had not been synced: nothing depended on it, so it
-is cut off and reported. *Corruption* is damage to what had been synced: nothing may be guessed then, since a
-node that forgets a vote or an acknowledged entry breaks Raft (paper, figure 2). The two are told apart so:
-
-- a record whose intact header promises more bytes than the file has, or an incomplete header at the end:
-  torn;
-- a damaged record at the end of the file with a 512-byte sector of zeros in it (allocated, never written):
-  torn;
-- any other damage, or damage with an intact record after it: `CorruptLogError`.
-
-One file is enough because the log is small (decisions about a cluster, not its data): `rewrite` replaces it
-atomically when a snapshot covers its head, at a cost proportional to the entries that stay.
+One file, `raft.wal`, of records (wal_records says how they look and how damage is recognised). A record is
+one `append`: it is there entirely or not at all. One file is enough because the log is small (decisions about
+a cluster, not its data): `compact` replaces it atomically when a snapshot covers its head, at a cost
+proportional to the entries that stay.
 
 Everything here blocks; the driver calls it from one thread of its own.
 """
@@ -28,24 +13,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
-import msgspec
-
 from raftctl.consensus.types import Entry, HardState, Snapshot
-from raftctl.errors import CorruptLogError, RaftctlError
+from raftctl.controller.wal_records import Batch, FileHeader, Recovered, encode_record, read_log
+from raftctl.errors import RaftctlError
 
 FORMAT_VERSION: Final = 1
 FILE_NAME: Final = "raft.wal"
 LOCK_NAME: Final = "lock"
-
-_MAGIC: Final = b"RWAL"
-_HEADER: Final = struct.Struct("<4sIIII")
-_SECTOR_BYTES: Final = 512
 
 
 class WalWriteError(RaftctlError):
@@ -60,39 +38,6 @@ class LogInUseError(RaftctlError):
 
 class LogIdentityError(RaftctlError):
     """The log was written by another node, for another cluster or in a newer format."""
-
-
-class FileHeader(msgspec.Struct, frozen=True, array_like=True):
-    """Whose log it is."""
-
-    version: int
-    cluster_id: str
-    node_id: str
-
-
-class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """What one `append` made durable. A snapshot replaces the whole log; then the entries replace everything
-    from `entries[0].index` on."""
-
-    hard_state: HardState | None
-    snapshot: Snapshot | None
-    entries: tuple[Entry, ...]
-
-
-class Recovered(msgspec.Struct, frozen=True):
-    """What was on disk; `entries` follow `snapshot`. `torn_bytes` (at offset `torn_at`) were cut off the end:
-    a write that had not been synced."""
-
-    hard_state: HardState = HardState()
-    snapshot: Snapshot | None = None
-    entries: tuple[Entry, ...] = ()
-    torn_bytes: int = 0
-    torn_at: int = 0
-
-    @property
-    def base_index(self) -> int:
-        """The index that the entries follow."""
-        return self.snapshot.index if self.snapshot else 0
 
 
 class Wal:
@@ -145,7 +90,7 @@ class Wal:
             assert all(e.index == entries[0].index + i for i, e in enumerate(entries)), "entries have a gap"
             last = entries[-1].index
         self._require_usable()
-        record, crc = _record(Batch(hard_state, snapshot, tuple(entries)), self._crc)
+        record, crc = encode_record(Batch(hard_state, snapshot, tuple(entries)), self._crc)
         try:
             _write_all(self._fd, record)
             os.fdatasync(self._fd)
@@ -167,8 +112,8 @@ class Wal:
         self._replace_file(Recovered(hard_state=found.hard_state, snapshot=snapshot, entries=kept))
 
     def _replace_file(self, content: Recovered) -> None:
-        first, crc = _record(self._header, 0)
-        second, crc = _record(Batch(content.hard_state, content.snapshot, content.entries), crc)
+        first, crc = encode_record(self._header, 0)
+        second, crc = encode_record(Batch(content.hard_state, content.snapshot, content.entries), crc)
         temporary = self._path.with_suffix(".new")
         try:
             fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)
@@ -209,11 +154,11 @@ class Wal:
 
     def _read(self) -> Recovered:
         """Everything in the file; the log goes on from there."""
-        scan = _Scan(self._path, self._path.read_bytes())
-        self._check_identity(scan.header())
-        recovered = _replay(scan)
-        self._crc = scan.crc
-        self.size_bytes = scan.offset
+        found = read_log(self._path, self._path.read_bytes())
+        self._check_identity(found.header)
+        recovered = found.recovered
+        self._crc = found.crc
+        self.size_bytes = found.offset
         self._base_index = recovered.base_index
         self._last_index = recovered.base_index + len(recovered.entries)
         return recovered
@@ -237,135 +182,6 @@ class Wal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-class _Scan:
-    """Walks the records of a log file; stops at the end or at a torn tail, raises CorruptLogError at anything
-    else."""
-
-    def __init__(self, path: Path, data: bytes) -> None:
-        self._path = path
-        self._data = data
-        self.offset = 0
-        self.crc = 0
-
-    def header(self) -> FileHeader:
-        payload = self.next()
-        if payload is None:  # the file was renamed into place complete, so a torn first record is damage too
-            raise self.corrupt("its first record is missing or damaged")
-        try:
-            return msgspec.msgpack.decode(payload, type=FileHeader)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise self.corrupt("its first record is not a header") from error
-
-    def next(self) -> bytes | None:
-        """The next record's payload, or None at the end of what is good (`offset` tells where that is)."""
-        data, start = self._data, self.offset
-        if start == len(data):
-            return None
-        if start + _HEADER.size > len(data):
-            # Damage cannot shorten a file, so the record was never written out to its end.
-            return None
-        header = data[start : start + _HEADER.size]
-        magic, length, previous_crc, crc, _ = _HEADER.unpack(header)
-        end = start + _HEADER.size + length
-        if magic != _MAGIC or not _header_intact(header):
-            self._require_torn(len(data), "a record header is damaged")
-            return None
-        if previous_crc != self.crc:
-            raise self.corrupt("a record does not follow from the one before it")
-        if end > len(data):
-            return None
-        payload = data[start + _HEADER.size : end]
-        if _payload_crc(payload, self.crc) != crc:
-            self._require_torn(end, "a record's checksum does not match")
-            return None
-        self.offset, self.crc = end, crc
-        return payload
-
-    @property
-    def bytes_left(self) -> int:
-        return len(self._data) - self.offset
-
-    def _require_torn(self, end: int, what: str) -> None:
-        """Raise CorruptLogError unless the damage in [offset, end) is a torn tail."""
-        unwritten = _has_zero_sector(self._data, self.offset, end)
-        if end < len(self._data) or not unwritten or self._intact_record_after(self.offset + 1):
-            raise self.corrupt(what)
-
-    def _intact_record_after(self, start: int) -> bool:
-        data = self._data
-        while (at := data.find(_MAGIC, start)) >= 0:
-            header = data[at : at + _HEADER.size]
-            if len(header) == _HEADER.size and _header_intact(header):
-                _, length, previous_crc, crc, _ = _HEADER.unpack(header)
-                payload = data[at + _HEADER.size : at + _HEADER.size + length]
-                if len(payload) == length and _payload_crc(payload, previous_crc) == crc:
-                    return True
-            start = at + 1
-        return False
-
-    def corrupt(self, what: str) -> CorruptLogError:
-        return CorruptLogError(
-            f"{self._path}: {what} at byte {self.offset}",
-            hint="do not delete the file and start again: this node may have voted or acknowledged entries. "
-            "Check the disk, then remove this member from the cluster and add it again as a new one",
-        )
-
-
-def _replay(scan: _Scan) -> Recovered:
-    hard_state = HardState()
-    snapshot: Snapshot | None = None
-    base = 0
-    entries: list[Entry] = []
-    decoder = msgspec.msgpack.Decoder(Batch)
-    while (payload := scan.next()) is not None:
-        try:
-            batch = decoder.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise scan.corrupt("a record cannot be decoded") from error
-        hard_state = batch.hard_state or hard_state
-        if batch.snapshot is not None:
-            snapshot, base, entries = batch.snapshot, batch.snapshot.index, []
-        if batch.entries:
-            keep = batch.entries[0].index - base - 1
-            if not 0 <= keep <= len(entries):
-                raise scan.corrupt(f"entry {batch.entries[0].index} does not follow {base + len(entries)}")
-            del entries[keep:]
-            entries.extend(batch.entries)
-    return Recovered(
-        hard_state=hard_state,
-        snapshot=snapshot,
-        entries=tuple(entries),
-        torn_bytes=scan.bytes_left,
-        torn_at=scan.offset if scan.bytes_left else 0,
-    )
-
-
-def _record(content: FileHeader | Batch, previous_crc: int) -> tuple[bytes, int]:
-    payload = msgspec.msgpack.encode(content)
-    crc = _payload_crc(payload, previous_crc)
-    unchecked = _HEADER.pack(_MAGIC, len(payload), previous_crc, crc, 0)[:-4]
-    return unchecked + zlib.crc32(unchecked).to_bytes(4, "little") + payload, crc
-
-
-def _payload_crc(payload: bytes, previous_crc: int) -> int:
-    return zlib.crc32(payload, previous_crc)
-
-
-def _header_intact(header: bytes) -> bool:
-    return zlib.crc32(header[:-4]) == int.from_bytes(header[-4:], "little")
-
-
-def _has_zero_sector(data: bytes, start: int, end: int) -> bool:
-    """Whether a sector's share of data[start:end] is all zeros (the test of etcd's WAL decoder,
-    `isTornEntry`)."""
-    while start < end:
-        stop = min(end, start - start % _SECTOR_BYTES + _SECTOR_BYTES)
-        if data.count(0, start, stop) == stop - start:
-            return True
-        start = stop
-    return False
 
 
 def _lock(directory: Path) -> int:

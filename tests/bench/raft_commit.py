@@ -41,15 +41,10 @@ def failover(cluster: RaftCluster) -> float:
                     leader.kill()
                     leader.start()
                     cluster.check_nothing_lost()
-                    wait_connected(cluster)
+                    cluster.wait_connected()
                     return took
             except Unreachable:
                 pass
-
-
-def wait_connected(cluster: RaftCluster) -> None:
-    while not all((s := m.status()) and len(s["connected"]) == 2 for m in cluster.members.values()):
-        time.sleep(0.05)
 
 
 def idle_cpu(cluster: RaftCluster, *, seconds: float = 10.0) -> dict[str, str]:
@@ -77,7 +72,7 @@ def main() -> None:
         cluster = RaftCluster(Path(directory), election_timeout=1.0, heartbeat_interval=0.1)
         cluster.start()
         try:
-            wait_connected(cluster)
+            cluster.wait_connected()
             print("idle CPU:", idle_cpu(cluster))
             for _ in range(3):
                 print("sequential:", commit_latency(cluster), "; 64 outstanding:", commit_rate(cluster))
@@ -87,7 +82,7 @@ def main() -> None:
         cluster = RaftCluster(Path(directory), election_timeout=0.1, heartbeat_interval=0.02)
         cluster.start()
         try:
-            wait_connected(cluster)
+            cluster.wait_connected()
             times = [1000 * failover(cluster) for _ in range(10)]
             print("leader killed:", f"median {statistics.median(times):.0f} ms", [round(t) for t in times])
         finally:

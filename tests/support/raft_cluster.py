@@ -120,6 +120,13 @@ class RaftCluster:
         for member in self.members.values():
             member.kill()
 
+    def wait_connected(self) -> None:
+        def all_connected() -> bool:
+            statuses = [member.status() for member in self.members.values()]
+            return all(status and len(status["connected"]) == len(statuses) - 1 for status in statuses)
+
+        wait_until(all_connected, what="every member to be connected to every other")
+
     def leader(self, *, timeout: float = 30.0) -> RaftMember:
         """The member that leads the highest term among those that answer."""
 

@@ -33,21 +33,15 @@ def network() -> Iterator[NamespaceNetwork]:
 
 @pytest.fixture
 def cluster(network: NamespaceNetwork, tmp_path: Path) -> Iterator[RaftCluster]:
-    cluster = RaftCluster(tmp_path, network=network)
+    # Long enough that no busy machine causes an election that the tests did not ask for.
+    cluster = RaftCluster(tmp_path, network=network, election_timeout=1.5, heartbeat_interval=0.1)
     cluster.start()
     try:
-        wait_connected(cluster)
+        cluster.wait_connected()
         cluster.propose("before")
         yield cluster
     finally:
         cluster.kill()
-
-
-def wait_connected(cluster: RaftCluster) -> None:
-    def all_connected() -> bool:
-        return all((s := m.status()) and len(s["connected"]) == 2 for m in cluster.members.values())
-
-    wait_until(all_connected, what="every member to be connected to every other")
 
 
 def others(cluster: RaftCluster, member: RaftMember) -> list[RaftMember]:
@@ -84,7 +78,7 @@ def test_a_leader_that_is_cut_off_steps_down_and_the_others_go_on(
     wait_until(lambda: role(old) != "leader", what="the old leader to step down")
     assert old.ask("propose", data="stale", timeout=0.5)["error"] == "not-leader"
     network.heal()
-    wait_connected(cluster)
+    cluster.wait_connected()
     cluster.propose("after")
     cluster.check_nothing_lost()
     assert "stale" not in cluster.applied(old.name)
@@ -100,7 +94,7 @@ def test_a_follower_that_returns_does_not_disturb_the_leader(network: NamespaceN
         cluster.propose(str(n))
     before = leader.status()
     network.heal()
-    wait_connected(cluster)
+    cluster.wait_connected()
     cluster.propose("after")
     cluster.check_nothing_lost()
     after = leader.status()
@@ -125,5 +119,5 @@ def test_a_bridge_keeps_the_cluster_alive(network: NamespaceNetwork, cluster: Ra
     assert settled is not None
     assert (cluster.leader().status() or {})["term"] == settled["term"]
     network.heal()
-    wait_connected(cluster)
+    cluster.wait_connected()
     cluster.check_nothing_lost()

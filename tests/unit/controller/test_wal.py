@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from raftctl.consensus.membership import Membership
 from raftctl.consensus.types import Entry, EntryKind, HardState, Snapshot
-from raftctl.controller.wal import FILE_NAME, LogIdentityError, LogInUseError, Recovered, Wal, WalWriteError
+from raftctl.controller.wal import FILE_NAME, LogIdentityError, LogInUseError, Wal, WalWriteError
+from raftctl.controller.wal_records import Recovered
 from raftctl.errors import CorruptLogError
 
 
