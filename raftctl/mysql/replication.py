@@ -22,10 +22,7 @@ _WAIT_SLICE_S = 1.0
 
 # A replica tries again every second for ever, and notices a silent source by its missing heartbeats
 # (with replica_net_timeout, a setting of the server). Without TLS it does not connect at all.
-_SOURCE_OPTIONS = (
-    "SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 1, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 4294967295,"
-    " SOURCE_HEARTBEAT_PERIOD = 1"
-)
+_SOURCE_OPTIONS = "SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 1, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 4294967295"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +129,9 @@ def point_to(conn: Connection, source: Source, *, timeout: float) -> None:
         conn.execute("STOP REPLICA", timeout=timeout)
     _refuse_unapplied(conn)
     conn.execute(
-        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s"
-        + ("" if has_our_options else ", " + _SOURCE_OPTIONS),
+        # a statement that does not name the period sets it to half of replica_net_timeout
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s,"
+        " SOURCE_HEARTBEAT_PERIOD = 1" + ("" if has_our_options else ", " + _SOURCE_OPTIONS),
         (source.host, source.port, source.user, source.password),
         timeout=timeout,
     )
