@@ -174,7 +174,7 @@ def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -
     closing = _end_replication(seen)
     if closing and not seen.writable:
         return closing
-    if seen.donates and context.commits_stand_still and seen.semi_sync.clients < state.required_acks:
+    if seen.donates and context.commits_stand_still and seen.semi_sync.clients < state.source_acks:
         return LocalPlan((Fence("a CLONE from here waits for commits that nobody can acknowledge"),))
     note = "" if seen.writable or _may_open(state, seen) else "waits for replicas that can acknowledge"
     return LocalPlan(_opening(state, seen, context) + _tidy(seen) + _encourage(state, seen, context), note=note)
