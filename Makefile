@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := raftctl tests
 
-.PHONY: help demo test lint types unit integration simulate chaos clean
+.PHONY: help demo test lint types unit integration simulate mutants bench-raft chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,17 @@ integration: $(READY) ## tests on real MySQL, real processes, real networks
 	$(BIN)/pytest tests/integration tests/e2e tests/chaos -q
 
 SEEDS ?= 10000
-simulate: $(READY) ## the Raft simulator over SEEDS seeds
-	RAFTCTL_SEEDS=$(SEEDS) $(BIN)/pytest tests/simulation -n 2 --dist worksteal -q --timeout 0
+simulate: $(READY) ## SEEDS lives of simulated Raft groups, and of simulated clusters
+	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
+	RAFTCTL_MODEL_SEEDS=0-$(SEEDS) $(BIN)/pytest tests/simulation/test_cluster_model.py -k no_seed -n auto -q --timeout 0
+
+mutants: $(READY) ## break every rule of Raft and of the decisions once, and see who notices
+	$(BIN)/python -m tests.simulation.mutants
+	$(BIN)/pytest tests/simulation/test_cluster_model.py -k broken_rule -n auto -v
+
+ROUNDS ?= 5
+bench-raft: $(READY) ## our Raft beside etcd and PySyncObj, in ROUNDS interleaved rounds
+	$(BIN)/python -m tests.bench.raft_against_peers --rounds $(ROUNDS)
 
 MINUTES ?= 10
 SEED ?=

@@ -1,8 +1,10 @@
-"""Run simulated clusters: `python -m tests.simulation --seeds 0:1000`, or replay one: `--seed 42 --trace`."""
+"""Run simulated Raft clusters: `python -m tests.simulation --seeds 0:1000`, or replay one: `--seed 42 --trace`."""
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
 import time
 import traceback
@@ -23,23 +25,34 @@ def report(outcomes: list[Outcome], took: float) -> None:
     print(f"recovery in election timeouts: median {recoveries[len(recoveries) // 2]:.2f}, worst {recoveries[-1]:.2f}")
 
 
+def attempt(seed: int) -> Outcome | str:
+    """What the run did, or how it failed."""
+    try:
+        return simulate(seed)
+    except AssertionError as error:
+        return f"{traceback.format_exc(limit=-4)}seed {seed}: {error}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="one seed")
     parser.add_argument("--seeds", default="0:200", help="a range, first:end")
-    parser.add_argument("--trace", action="store_true", help="print every event")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print every event")
     options = parser.parse_args()
+    if options.seed is not None:
+        simulate(options.seed, trace=options.trace)
+        return 0
     first, end = (int(part) for part in options.seeds.split(":"))
-    seeds = range(first, end) if options.seed is None else range(options.seed, options.seed + 1)
     began = time.monotonic()
     outcomes = []
-    for seed in seeds:
-        try:
-            outcomes.append(simulate(seed, trace=options.trace))
-        except AssertionError as error:
-            traceback.print_exc(limit=-4)
-            print(f"seed {seed}: {error}\nreplay: python -m tests.simulation --seed {seed} --trace")
-            return 1
+    with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+        # In order, so that the first failure is the same for however many processes.
+        for seed, outcome in enumerate(pool.imap(attempt, range(first, end), chunksize=4), start=first):
+            if isinstance(outcome, str):
+                print(f"{outcome}\nreplay: python -m tests.simulation --seed {seed} --trace")
+                return 1
+            outcomes.append(outcome)
     report(outcomes, time.monotonic() - began)
     return 0
 
