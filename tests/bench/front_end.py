@@ -1,5 +1,5 @@
-"""What a benchmarked node of a Python library shows its clients: lines `ID VALUE` over TCP, answered by `ID ok` when the
-value is committed. Only the standard library: it also runs in the virtual environment of a peer."""
+"""What a benchmarked node of a Python library shows its clients: lines `ID VALUE` over TCP, answered by `ID ok` when
+the value is committed. Only the standard library: it also runs in the virtual environment of a peer."""
 
 from __future__ import annotations
 

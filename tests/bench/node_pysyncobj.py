@@ -1,5 +1,5 @@
-"""A benchmarked node of PySyncObj: `python -m tests.bench.node_pysyncobj CONFIG.json`, with the interpreter of a virtual
-environment that has it. Its journal is on, and never synced: it has no setting for that."""
+"""A benchmarked node of PySyncObj: `python -m tests.bench.node_pysyncobj CONFIG.json`, with the interpreter of a
+virtual environment that has it. Its journal is on, and never synced: it has no setting for that."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ class Counter(SyncObj):  # type: ignore[misc]
         return self._count
 
 
-async def main() -> None:
-    settings = json.loads(Path(sys.argv[1]).read_text())
+async def main(settings: dict[str, Any]) -> None:
     node = Counter(settings)
     loop = asyncio.get_running_loop()
 
@@ -62,4 +61,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(json.loads(Path(sys.argv[1]).read_text())))

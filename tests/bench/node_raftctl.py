@@ -60,12 +60,11 @@ class Node:
         return status.role is Role.LEADER and len(status.connected) == len(status.voters) - 1
 
 
-async def main() -> None:
-    settings = json.loads(Path(sys.argv[1]).read_text())
+async def main(settings: dict[str, Any]) -> None:
     node = Node(settings)
     await node.raft.start()
     await serve(settings["client_port"], node.propose, node.is_leader)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(json.loads(Path(sys.argv[1]).read_text())))

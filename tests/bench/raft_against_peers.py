@@ -34,13 +34,12 @@ ATTEMPTS = 5
 class Measure(NamedTuple):
     key: str
     title: str
-    more_is_better: bool = False
 
 
 MEASURES = (
     Measure("p50_ms", "sequential commit, p50 (ms)"),
     Measure("p99_ms", "sequential commit, p99 (ms)"),
-    Measure("per_second", "64 outstanding (commits/s)", more_is_better=True),
+    Measure("per_second", "64 outstanding (commits/s)"),
     Measure("killed_ms", "kill -9 of the leader to the next commit (ms)"),
     Measure("frozen_ms", "SIGSTOP of the leader to the next commit (ms)"),
     Measure("cpu_leader", "idle leader (% of a core)"),
@@ -177,7 +176,7 @@ async def _patiently(system: System, sizes: Sizes) -> Result:
 
 
 def table(results: dict[str, list[Result]]) -> str:
-    """Markdown: medians, and in brackets raftctl's share of the other's value."""
+    """Markdown: medians, and in brackets raftctl's value as a multiple of the other's."""
     ours, *others = results
     lines = ["| | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
     for measure in MEASURES:
@@ -186,7 +185,7 @@ def table(results: dict[str, list[Result]]) -> str:
             pairs = zip(results[ours], results[other], strict=True)
             ratio = statistics.median(mine[measure.key] / max(its[measure.key], 1e-9) for mine, its in pairs)
             median = statistics.median(r[measure.key] for r in results[other])
-            cells.append(f"{median:.4g} ({'×' if measure.more_is_better else ''}{ratio:.2f})")
+            cells.append(f"{median:.4g} ({ratio:.2f})")
         lines.append(f"| {measure.title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -25,12 +25,20 @@ class RaftMember:
     """One process. `ask` opens one connection per request, so that it works across restarts."""
 
     def __init__(
-        self, *, name: str, directory: Path, peers: dict[str, Address], enter: list[str], **settings: Any
+        self,
+        *,
+        name: str,
+        directory: Path,
+        peers: dict[str, Address],
+        enter: list[str],
+        program: str = "tests.support.raft_process",
+        **settings: Any,
     ) -> None:
         self.name = name
         self.directory = directory
         self.address = peers[name]
         self._enter = enter  # a command that runs the rest of its arguments in the member's network namespace
+        self._program = program
         directory.mkdir()
         self.socket = directory / "client.sock"
         self.process: subprocess.Popen[bytes] | None = None
@@ -51,7 +59,7 @@ class RaftMember:
         self.socket.unlink(missing_ok=True)
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._enter, sys.executable, "-m", "tests.support.raft_process", str(self.config_file)],
+                [*self._enter, sys.executable, "-m", self._program, str(self.config_file)],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,

@@ -11,47 +11,17 @@ from __future__ import annotations
 import os
 import random
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.raft_cluster import RaftCluster, RaftMember, Unreachable
+from tests.support.raft_cluster import RaftCluster, RaftMember
+from tests.support.raft_writer import Writer
 
 ClusterFactory = Callable[..., RaftCluster]
 SECONDS = float(os.environ.get("RAFTCTL_TORTURE_SECONDS", "15"))
-
-
-class Writer(threading.Thread):
-    """Proposes w.0, w.1, ... to any member that leads."""
-
-    def __init__(self, cluster: RaftCluster, name: str, rng: random.Random) -> None:
-        super().__init__(name=name)
-        self.acknowledged: list[str] = []
-        self.denied: list[str] = []  # certainly never took effect
-        self.ended = threading.Event()
-        self._members = list(cluster.members.values())
-        self._rng = rng
-
-    def run(self) -> None:
-        number = 0
-        while not self.ended.is_set():
-            value = f"{self.name}.{number}"
-            try:
-                answer = self._rng.choice(self._members).ask("propose", data=value, timeout=1.0, wait=2.0)
-            except Unreachable:
-                number += 1  # unknown: it may have been accepted before the process died
-                continue
-            if "ok" in answer:
-                self.acknowledged.append(value)
-            elif answer["error"] == "not-leader":
-                time.sleep(0.002)
-                continue
-            elif answer["error"] == "lost":
-                self.denied.append(value)
-            number += 1
 
 
 def disturb(cluster: RaftCluster, rng: random.Random) -> None:
