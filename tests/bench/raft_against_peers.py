@@ -23,7 +23,7 @@ from typing import NamedTuple
 from tests.bench.clients import Client
 from tests.bench.systems import Etcd, Group, Member, PySyncObj, Raftctl, System, Timing
 
-CALM = Timing(heartbeat_ms=100, election_ms=3000)  # no election because of a disk that is busy elsewhere
+CALM = Timing(heartbeat_ms=100, election_ms=5000)  # no election because of a disk that is busy elsewhere
 IDLE = Timing(heartbeat_ms=50, election_ms=500)
 HASTY = Timing(heartbeat_ms=20, election_ms=100)
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
