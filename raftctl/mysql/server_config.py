@@ -129,7 +129,11 @@ def _semi_sync() -> list[Setting]:
             "never degrades to asynchronous (rule R2)",
         ),
         Setting("rpl_semi_sync_source_wait_no_replica", "ON", "waits even when no replica is connected (rule R2)"),
-        Setting("rpl_semi_sync_replica_enabled", "ON", "acknowledges whenever it follows a semi-sync source"),
+        Setting(
+            "rpl_semi_sync_replica_enabled",
+            "OFF",
+            "after any start it acknowledges nothing until its controller finds it in the sync set (rule R6)",
+        ),
     ]
 
 

@@ -8,7 +8,7 @@ from raftctl.mysql.accounts import ADMIN_USER, create_admin, create_replication_
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.fencing import allow_writes
 from raftctl.mysql.replication import Source, point_to, start_applier, start_receiver, wait_receiving
-from raftctl.mysql.semisync import become_source
+from raftctl.mysql.semisync import become_replica, become_source
 from raftctl.secret import Secret
 from tests.support.mysqld import MySQLFactory, RunningMySQL
 
@@ -72,6 +72,7 @@ def start_members(make: MySQLFactory, *names: str, required_acks: int = 0) -> li
 def follow(replica: MySQLMember, source: MySQLMember) -> None:
     with replica.admin() as admin:
         point_to(admin, source.as_source_of(replica), timeout=DEADLINE_S)
+        become_replica(admin, acknowledging=True, timeout=DEADLINE_S)
         start_receiver(admin, timeout=DEADLINE_S)
         start_applier(admin, timeout=DEADLINE_S)
         assert wait_receiving(admin, timeout=DEADLINE_S)

@@ -39,7 +39,7 @@ def test_a_fresh_server_is_read_only_and_follows_nobody(mysqld_factory: MySQLFac
     assert observation.receivers == ()
     assert not observation.gtid_executed
     assert observation.version.count(".") == 2
-    assert observation.semi_sync.replica_enabled
+    assert not observation.semi_sync.replica_enabled
     assert not without_plugins.semi_sync.replica_enabled
     assert not without_plugins.semi_sync.source_enabled
 
