@@ -40,6 +40,18 @@ def find_leader(api: ApiClient, members: Mapping[str, Member]) -> MemberFacts | 
     return "the controllers have not elected a leader"
 
 
+def wait_for_member(api: ApiClient, member: Member, *, timeout: float) -> None:
+    """Wait until the member's controller answers. Raises NoQuorumError when it does not within `timeout` seconds."""
+    ask = {member.name: member}
+    said = _poll(
+        lambda: api.fetch_all(ask, "/v1/member", _CALL_SECONDS, MemberFacts)[member.name],
+        until=lambda answer: not isinstance(answer, str),
+        timeout=timeout,
+    )
+    if isinstance(said, str):
+        raise NoQuorumError(f"{member.name}: its controller does not come up: {said}", hint="see its log there")
+
+
 def wait_for_leader(api: ApiClient, members: Mapping[str, Member], *, timeout: float) -> MemberFacts:
     """Raises NoQuorumError when there is no leader within `timeout` seconds."""
     found = _poll(lambda: find_leader(api, members), until=lambda leader: not isinstance(leader, str), timeout=timeout)

@@ -10,7 +10,10 @@ import msgspec
 
 from raftctl.bootstrap.credentials import Credentials
 from raftctl.bootstrap.layout import Layout
+from raftctl.bootstrap.mysqld_options import option_file, server_id
+from raftctl.bootstrap.preflight import is_to_be_configured, unsafe
 from raftctl.bootstrap.survey import HostSurvey
+from raftctl.bootstrap.system import HostFile, SystemPlan, plan_system
 from raftctl.bootstrap.tls import KeyPair, is_current, issue_node
 from raftctl.controller import config as c
 from raftctl.hosts.base import Host
@@ -19,20 +22,12 @@ from raftctl.mysql.accounts import ADMIN_USER, create_admin, create_replication_
 from raftctl.mysql.client import Connection
 
 
-class HostFile(msgspec.Struct, frozen=True):
-    path: str
-    data: bytes
-    mode: int
-
-    def __repr__(self) -> str:
-        return f"HostFile({self.path!r}, ..., {self.mode:04o})"  # the data may be secret
-
-
 class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     """`accounts` are the members whose replication account is missing. `files` are in the order of writing: the
     configuration last, since a supervisor starts the controller once it is there."""
 
     host: InventoryHost
+    system: SystemPlan
     admin_account: bool
     accounts: tuple[str, ...]
     files: tuple[HostFile, ...]
@@ -42,9 +37,9 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def changes(self) -> list[str]:
         """One line for each kind of thing to be done."""
+        lines = self.system.changes
         users = [*([ADMIN_USER] if self.admin_account else []), *map(replication_user, self.accounts)]
         names = [file.path.removeprefix(f"{self.host.directory}/") for file in self.files]
-        lines = []
         if users:
             lines.append(f"MySQL accounts created: {', '.join(users)}")
         if names:
@@ -66,14 +61,28 @@ def plan_host(
     """Reads the host's files, changes nothing. Raises HostError."""
     replicating = [other.name for other in cluster.hosts if other.has_mysql]
     files = tuple(_outdated(machine, _files(cluster, host, machine, found, credentials, now=now)))
+    system = _system(host, machine, found, credentials)
     return HostPlan(
         host=host,
+        system=system,
         admin_account=found.mysql is not None and not found.mysql.own_account,
         accounts=tuple(m for m in replicating if found.mysql is not None and m not in found.mysql.accounts),
         files=files,
         start=not found.controller_active,
-        restart=found.controller_active and bool(files),
+        restart=found.controller_active and bool(files or system.replaces_controller),
     )
+
+
+def _system(host: InventoryHost, machine: Host, found: HostSurvey, credentials: Credentials) -> SystemPlan:
+    if found.platform is None:
+        return SystemPlan()
+    options, restart = None, False
+    if found.mysql is not None:
+        cluster_id, variables = credentials.secrets.cluster_id, found.mysql.variables
+        options = option_file(host, cluster_id, version=found.mysql.version, variables=variables)
+        differs = variables.get("server_id") != str(server_id(cluster_id, host.name))
+        restart = is_to_be_configured(found) and (differs or bool(unsafe(host, found.mysql)))
+    return plan_system(host, machine, found.platform, options=options, restart_mysqld=restart)
 
 
 def create_accounts(conn: Connection, plan: HostPlan, secrets: c.Secrets) -> None:
@@ -120,10 +129,16 @@ def controller_config(
         ),
         peers=cluster.members(),
         mysql=mysql if host.has_mysql else None,
-        services=c.ServicesConfig(kind="supervisor" if host.services else "systemd", socket=host.services),
+        services=_services(host),
         monitoring=cluster.monitoring,
         hooks=cluster.hooks,
     )
+
+
+def _services(host: InventoryHost) -> c.ServicesConfig:
+    if host.services:
+        return c.ServicesConfig(kind="supervisor", socket=host.services)
+    return c.ServicesConfig(kind="systemd", mysqld_unit=host.mysql_service)
 
 
 def _files(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from raftctl.bootstrap import system
 from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
 from raftctl.controller.config import Secrets
 from raftctl.errors import MySQLError
@@ -64,8 +65,19 @@ def judge(cluster: ClusterInventory, surveys: Mapping[str, HostSurvey], secrets:
         findings += _host(host, surveys[host.name], secrets)
     servers = {name: survey.mysql for name, survey in surveys.items() if survey.mysql is not None}
     findings += _unique(servers, "server_uuid", "delete auto.cnf in the data directory of one and restart it")
-    findings += _unique(servers, "server_id", _SETTING_MEND)
+    set_already = {name: mysql for name, mysql in servers.items() if not is_to_be_configured(surveys[name])}
+    findings += _unique(set_already, "server_id", _SETTING_MEND)
     return findings
+
+
+def is_to_be_configured(found: HostSurvey) -> bool:
+    """Whether bootstrap writes mysqld's settings and restarts it: not once a controller relies on that mysqld."""
+    return found.platform is not None and found.config is None
+
+
+def unsafe(host: InventoryHost, mysql: MySQLSurvey) -> list[Finding]:
+    """What is wrong with how a mysqld is set up."""
+    return failures([*_settings(host, mysql), *_plugins(host, mysql), *_network(host, mysql)])
 
 
 def failures(findings: Sequence[Finding]) -> list[Finding]:
@@ -76,6 +88,8 @@ def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[
     if found.error:
         yield _fail(host.name, "host", found.error, found.hint)
         return
+    if found.platform is not None and (problem := system.unfit(host, found.platform)):
+        yield _fail(host.name, "platform", problem, "see the requirements in README.md")
     yield from _services(host, found)
     yield from _ownership(host, found, secrets)
     if not host.has_mysql:
@@ -85,11 +99,14 @@ def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[
         return
     yield Finding(host.name, "mysql", Severity.PASS)
     yield from _version(host, found.mysql)
-    if not failures(findings := list(_settings(host, found.mysql))):
-        yield Finding(host.name, "settings", Severity.PASS)
-    yield from findings
-    yield from _plugins(host, found.mysql)
-    yield from _network(host, found.mysql)
+    if is_to_be_configured(found):
+        yield from _port(host, found.mysql)
+    else:
+        if not failures(findings := list(_settings(host, found.mysql))):
+            yield Finding(host.name, "settings", Severity.PASS)
+        yield from findings
+        yield from _plugins(host, found.mysql)
+        yield from _network(host, found.mysql)
     yield from _login(host, found.mysql)
     yield from _data(host, found.mysql)
 
@@ -167,17 +184,23 @@ def _plugins(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
         yield _fail(host.name, "plugins", f"not loaded: {', '.join(missing)}", mend)
 
 
-def _network(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
-    port, bound = mysql.variables.get("port", ""), mysql.variables.get("bind_address", "*")
-    if _same("", mysql.variables.get("skip_networking", "OFF"), "ON"):
-        yield _fail(host.name, "network", "mysqld does not listen on the network", "remove skip_networking")
-    elif port != str(host.mysql_port):
+def _port(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    port = mysql.variables.get("port", "")
+    if port != str(host.mysql_port):
         yield _fail(
             host.name,
             "network",
             f"the mysqld at {host.mysql_socket} listens on port {port}, the inventory says {host.mysql_port}",
             "set raftctl_mysql_port, or raftctl_mysql_socket if it is another mysqld",
         )
+
+
+def _network(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    bound = mysql.variables.get("bind_address", "*")
+    if _same("", mysql.variables.get("skip_networking", "OFF"), "ON"):
+        yield _fail(host.name, "network", "mysqld does not listen on the network", "remove skip_networking")
+    elif wrong := list(_port(host, mysql)):
+        yield from wrong
     elif bound in _LOOPBACK and host.address not in _LOOPBACK:
         mend = f"bind_address = {host.address} in the option file of mysqld"
         yield _fail(host.name, "network", f"mysqld listens on {bound} only: the others cannot reach it", mend)

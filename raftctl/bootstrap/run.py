@@ -15,13 +15,21 @@ import msgspec
 
 from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
-from raftctl.bootstrap import formation, host_plan
+from raftctl.bootstrap import formation, host_plan, system
 from raftctl.bootstrap.host_plan import HostPlan
-from raftctl.bootstrap.preflight import Finding, Severity, failures, judge
+from raftctl.bootstrap.preflight import Finding, Severity, failures, judge, unsafe
 from raftctl.bootstrap.primary import FirstPrimary, choose_primary
 from raftctl.bootstrap.running import check_members, configured_members, ineffective_settings, known_state
 from raftctl.bootstrap.seed import seed
-from raftctl.bootstrap.survey import CALL_SECONDS, HostSurvey, admin_endpoint, admin_secret, own_endpoint, survey
+from raftctl.bootstrap.survey import (
+    CALL_SECONDS,
+    HostSurvey,
+    admin_endpoint,
+    admin_secret,
+    own_endpoint,
+    survey,
+    survey_mysql,
+)
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.controller.config import Secrets
@@ -196,6 +204,9 @@ class _Bootstrap:
                 self._restart(plan)
 
     def _set_up_host(self, plan: HostPlan) -> None:
+        system.apply(plan.host, reach(plan.host), plan.system)
+        if plan.system.restart_mysqld:
+            self._verify_settings(plan.host)
         if plan.accounts or plan.admin_account:
             endpoint = (
                 admin_endpoint(plan.host, self._cluster.admin, self._admin_password)
@@ -210,6 +221,14 @@ class _Bootstrap:
             for unit in _units(plan.host):
                 services.start(unit, timeout=CALL_SECONDS)
 
+    def _verify_settings(self, host: InventoryHost) -> None:
+        """An option file of the administrator's that is read after raftctl's would win."""
+        endpoint = admin_endpoint(host, self._cluster.admin, self._admin_password)
+        with connect(endpoint, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
+            findings = unsafe(host, survey_mysql(conn, is_admin=True, own_account=False))
+        if findings:
+            raise PreflightError(findings)
+
     def _restart(self, plan: HostPlan) -> None:
         self._progress(f"restarting the controller of {plan.host.name}")
         services = services_of(plan.host)
@@ -217,7 +236,9 @@ class _Bootstrap:
             services.stop(unit, timeout=_STOP_SECONDS)
         for unit in _units(plan.host):
             services.start(unit, timeout=CALL_SECONDS)
-        self._wait_for_leader(ApiClient.from_directory(self._cluster.credentials))
+        api = ApiClient.from_directory(self._cluster.credentials)
+        formation.wait_for_member(api, plan.host.member, timeout=self._timeout)
+        self._wait_for_leader(api)
 
     def _wait_for_leader(self, api: ApiClient) -> MemberFacts:
         try:

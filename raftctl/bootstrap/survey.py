@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from raftctl.bootstrap.layout import Layout
+from raftctl.bootstrap.system import Platform, look
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.controller.config import ControllerConfig, Secrets, parse_config
 from raftctl.errors import HostError, MySQLError, RaftctlError, UsageError
@@ -67,6 +68,7 @@ class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     error: str = ""
     hint: str = ""
+    platform: Platform | None = None  # of a host that systemd runs
     services_error: str = ""
     controller_active: bool = False
     ports_taken: tuple[str, ...] = ()
@@ -112,9 +114,10 @@ def survey(host: InventoryHost, *, own: Endpoint, admin: Endpoint) -> HostSurvey
     machine = reach(host)
     try:
         machine.run(["true"], timeout=CALL_SECONDS)
+        platform = None if host.services else look(machine, host)
     except HostError as error:
         return HostSurvey(name=host.name, error=_plain(error, host), hint=error.hint)
-    found = HostSurvey(name=host.name)
+    found = HostSurvey(name=host.name, platform=platform)
     found = _survey_services(host, found)
     found = _survey_config(host, machine, found)
     return _survey_mysql(found, own=own, admin=admin) if host.has_mysql else found

@@ -52,10 +52,12 @@ class MySQLConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ServicesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who runs the units: systemd, or a sandbox's supervisor that listens on `socket`."""
+    """Who runs the units: systemd, which knows mysqld as `mysqld_unit`, or a sandbox's supervisor that listens on
+    `socket`."""
 
     kind: Literal["supervisor", "systemd"]
     socket: str = ""
+    mysqld_unit: str = "mysql.service"
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -210,8 +210,8 @@ class Settings:
     secrets_file: str
     mysql_socket: str
     mysql_user: str
-    services_kind: str
     services_socket: str
+    mysqld_unit: str
 
 
 def main(settings: Settings) -> None:
@@ -223,7 +223,7 @@ def main(settings: Settings) -> None:
     secrets = json.loads(Path(settings.secrets_file).read_bytes())
     password = Secret(secrets["admin_password"])
     endpoint = Endpoint(user=settings.mysql_user, password=password, unix_socket=settings.mysql_socket)
-    services = local_services(kind=settings.services_kind, socket_path=settings.services_socket)
+    services = local_services(socket_path=settings.services_socket, mysqld_unit=settings.mysqld_unit)
     files = GuardFiles(settings.directory)
     Guard(node=settings.node, files=files, ladder=Ladder(endpoint=endpoint, services=services), services=services).run()
 

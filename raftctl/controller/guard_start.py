@@ -27,8 +27,8 @@ def become_guard(config_path: Path) -> NoReturn:
         secrets_file=config.secrets_file,
         mysql_socket=config.mysql.socket,
         mysql_user=config.mysql.user,
-        services_kind=config.services.kind,
         services_socket=config.services.socket,
+        mysqld_unit=config.services.mysqld_unit,
     )
     command = [sys.executable, "-m", guard.__name__, json.dumps(dataclasses.asdict(settings))]
     os.execv(sys.executable, command)  # noqa: S606 (no shell is wanted)

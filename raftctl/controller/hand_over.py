@@ -62,7 +62,7 @@ class _Departure:
         self._files = GuardFiles(config.directory)
         password = load_secrets(config.secrets_file).admin_password
         self._endpoint = Endpoint(user=config.mysql.user, password=password, unix_socket=config.mysql.socket)
-        self._services = local_services(kind=config.services.kind, socket_path=config.services.socket)
+        self._services = local_services(socket_path=config.services.socket, mysqld_unit=config.services.mysqld_unit)
         self._api = ApiClient(tls.client_context(config.api.ca, config.api.cert, config.api.key))
 
     def switch_over(self, deadline: float) -> str:

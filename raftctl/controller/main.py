@@ -16,6 +16,7 @@ from raftctl.api_client import ApiClient, split_address
 from raftctl.controller.api import Api
 from raftctl.controller.config import ControllerConfig, Secrets, load, load_secrets
 from raftctl.controller.node import Node
+from raftctl.controller.sd_notify import keep_alive, notify
 from raftctl.errors import RaftctlError
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,16 @@ async def _serve(config: ControllerConfig, secrets: Secrets) -> None:
     async with _api(node, config):
         running = asyncio.create_task(node.run())
         stopping = asyncio.create_task(stop.wait())
+        watchdog = asyncio.create_task(keep_alive())
+        notify("READY=1")
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             logger.info("stopping")
             node.leave()
             running.cancel()
         stopping.cancel()
+        watchdog.cancel()
+        notify("STOPPING=1")
         with contextlib.suppress(asyncio.CancelledError):
             await _result(running, config)
 

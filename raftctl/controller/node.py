@@ -61,7 +61,7 @@ class Node:
         self.raft = self._make_raft(secrets)
         self.log.attach(self.raft)
         self.leader = Leader(log=self.log, book=self.book, raft=self.raft)
-        self._services = local_services(kind=config.services.kind, socket_path=config.services.socket)
+        self._services = local_services(socket_path=config.services.socket, mysqld_unit=config.services.mysqld_unit)
         self.keeper = self._make_keeper(secrets) if config.mysql else None
         self._guard = self._make_guard_link() if config.mysql else None
         self._leaving = False

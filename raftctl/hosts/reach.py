@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from raftctl.errors import HostError
 from raftctl.hosts.base import Host
 from raftctl.hosts.local import LocalHost
 from raftctl.hosts.services import ServiceManager, SupervisorServices
+from raftctl.hosts.systemd import Outcome, SystemdServices
 from raftctl.inventory.model import Connection, InventoryHost
 
 
@@ -31,10 +31,13 @@ def mysql_dialer(host: InventoryHost) -> Callable[[float], socket.socket] | None
 
 
 def services_of(host: InventoryHost) -> ServiceManager:
-    """Raises HostError when nobody is known who runs the host's services."""
-    if not host.services:
-        raise HostError(
-            f"{host.name}: services run by systemd cannot be managed yet",
-            hint="raftctl_services names the socket of a sandbox's supervisor",
-        )
-    return SupervisorServices(Path(host.services))
+    """Who runs the host's units: a sandbox's supervisor, or systemd."""
+    if host.services:
+        return SupervisorServices(Path(host.services))
+    machine = reach(host)
+
+    def run(argv: Sequence[str], timeout: float) -> Outcome:
+        result = machine.run(argv, timeout=timeout, check=False)
+        return Outcome(result.status, result.stdout, result.stderr)
+
+    return SystemdServices(run, mysqld_unit=host.mysql_service)

@@ -131,10 +131,14 @@ class SupervisorServices:
         time.sleep(_POLL_S)
 
 
-def local_services(*, kind: str, socket_path: str) -> ServiceManager:
-    """Who runs this host's units, as the controller's configuration names it (`services`)."""
-    assert kind == "supervisor", "only the sandbox's services are supported yet"
-    return SupervisorServices(Path(socket_path))
+def local_services(*, socket_path: str, mysqld_unit: str) -> ServiceManager:
+    """Who runs this host's units, as the controller's configuration says (`services`): a sandbox's supervisor that
+    listens on `socket_path`, or, without one, systemd."""
+    if socket_path:
+        return SupervisorServices(Path(socket_path))
+    from raftctl.hosts.systemd import SystemdServices  # which needs Unit from here
+
+    return SystemdServices(mysqld_unit=mysqld_unit)
 
 
 def revive(services: ServiceManager, unit: Unit, *, silent_pid: int | None, timeout: float) -> str:

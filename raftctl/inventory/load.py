@@ -82,6 +82,7 @@ def _cluster(name: str, tree: GroupTree, path: Path) -> ClusterInventory:
     mysql = top.section("mysql")
     mysql_port = mysql.port("port", model.MYSQL_PORT)
     mysql_socket = mysql.absolute_path("socket", model.MYSQL_SOCKET)
+    mysql_service = _service(mysql, "service", model.MYSQL_SERVICE)
     admin = AdminLogin(
         user=mysql.text("admin_user", "root", pattern=r"[^\x00-\x1f\x7f]{1,32}", form="a user name"),
         password_file=mysql.absolute_path("admin_password_file", ""),
@@ -93,7 +94,8 @@ def _cluster(name: str, tree: GroupTree, path: Path) -> ClusterInventory:
         name=name,
         path=path,
         hosts=tuple(
-            _host(host, name, tree, mysql_port=mysql_port, mysql_socket=mysql_socket) for host in tree.hosts_of(name)
+            _host(host, name, tree, mysql_port=mysql_port, mysql_socket=mysql_socket, mysql_service=mysql_service)
+            for host in tree.hosts_of(name)
         ),
         engine=top.choice("engine", Engine.SEMI_SYNC),
         durability=top.text(
@@ -117,7 +119,9 @@ def _cluster(name: str, tree: GroupTree, path: Path) -> ClusterInventory:
     return cluster
 
 
-def _host(name: str, cluster: str, tree: GroupTree, *, mysql_port: int, mysql_socket: str) -> InventoryHost:
+def _host(
+    name: str, cluster: str, tree: GroupTree, *, mysql_port: int, mysql_socket: str, mysql_service: str
+) -> InventoryHost:
     if _NAME.fullmatch(name) is None:
         fault((cluster, name), "a host's name holds letters, digits, '-', '_' and '.' only, at most 64")
     variables = tree.variables_of(name)
@@ -142,6 +146,7 @@ def _host(name: str, cluster: str, tree: GroupTree, *, mysql_port: int, mysql_so
         address=_address(own, "address", ssh.host),
         mysql_port=own.port("mysql_port", mysql_port),
         mysql_socket=own.absolute_path("mysql_socket", mysql_socket),
+        mysql_service=_service(own, "mysql_service", mysql_service),
         raft_port=own.port("raft_port", model.RAFT_PORT),
         api_port=own.port("api_port", model.API_PORT),
         directory=own.absolute_path("dir", model.DIRECTORY),
@@ -151,6 +156,12 @@ def _host(name: str, cluster: str, tree: GroupTree, *, mysql_port: int, mysql_so
     )
     own.done()
     return host
+
+
+def _service(fields: Fields, key: str, default: str) -> str:
+    """A systemd unit: `mysqld` and `mysqld.service` are the same."""
+    name = fields.text(key, default, pattern=r"[A-Za-z0-9:_.@-]+", form="the name of a systemd service")
+    return name if name.endswith(".service") else f"{name}.service"
 
 
 def _address(fields: Fields, key: str, default: str) -> str:

@@ -16,6 +16,7 @@ RAFT_PORT = 8007
 API_PORT = 8008
 DIRECTORY = "/var/lib/raftctl"
 MYSQL_SOCKET = "/run/mysqld/mysqld.sock"
+MYSQL_SERVICE = "mysql.service"
 ADMIN_PASSWORD_VARIABLE = "RAFTCTL_MYSQL_PASSWORD"  # noqa: S105  (a name, not a password)
 
 
@@ -50,7 +51,7 @@ class SSHAccess(msgspec.Struct, frozen=True, kw_only=True):
 
 class InventoryHost(msgspec.Struct, frozen=True, kw_only=True):
     """One host of a cluster. `address` is where the other members reach it (an IP address or a name without a
-    port); `services` is the socket of a sandbox's supervisor, "" for systemd."""
+    port); `services` is the socket of a sandbox's supervisor, "" for systemd, which knows mysqld as `mysql_service`."""
 
     name: str
     role: MemberRole
@@ -59,6 +60,7 @@ class InventoryHost(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     mysql_port: int
     mysql_socket: str
+    mysql_service: str
     raft_port: int
     api_port: int
     directory: str
