@@ -1,0 +1,117 @@
+"""A source that dies in the middle of sending a transaction leaves its beginning at the replicas, whose appliers have
+begun it. That must hold nobody up, and nobody may take it for received."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.errors import MySQLError
+from raftctl.mysql.observe import observe
+from raftctl.mysql.replication import (
+    forget_source,
+    point_to,
+    start_applier,
+    start_receiver,
+    stop_receiver,
+    wait_applied,
+    wait_receiving,
+)
+from tests.support.mysql_members import DEADLINE_S, MySQLMember, executed, start_members
+from tests.support.mysqld import MySQLFactory
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.mysql, pytest.mark.slow]
+
+ROWS = "SELECT REPEAT('x', 100000) FROM information_schema.columns LIMIT 2000"
+OPEN_TRANSACTIONS = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_modified > 0"
+
+
+def relay_bytes(member: MySQLMember) -> int:
+    return sum(file.stat().st_size for file in member.server.datadir.glob("relay-bin.0*"))
+
+
+def half_received(make: MySQLFactory) -> tuple[MySQLMember, MySQLMember]:
+    """Two replicas whose source died while they received a transaction of 200 MB."""
+    source, *replicas = start_members(make, "db1", "db2", "db3")
+    with source.root() as root:
+        root.execute("CREATE TABLE t.big (id INT PRIMARY KEY AUTO_INCREMENT, text LONGTEXT)")
+    everything = GTIDSet.parse(executed(source))
+    for replica in replicas:
+        with replica.admin() as admin:
+            assert wait_applied(admin, everything, timeout=DEADLINE_S)
+    sizes = [relay_bytes(replica) for replica in replicas]
+
+    def write() -> None:
+        with contextlib.suppress(MySQLError), source.root() as root:
+            root.execute(f"INSERT INTO t.big (text) {ROWS}", timeout=DEADLINE_S)
+
+    with ThreadPoolExecutor(1) as client:
+        client.submit(write)
+        wait_until(
+            lambda: all(relay_bytes(r) > size + 5_000_000 for r, size in zip(replicas, sizes, strict=True)),
+            what="its beginning is received",
+            interval=0.001,
+        )
+        source.server.kill()
+    first, second = replicas
+    for replica in replicas:
+        with replica.admin() as admin:
+            stop_receiver(admin, spare=(), timeout=DEADLINE_S)
+            assert observe(admin).holds == everything
+    return first, second
+
+
+def has_begun(member: MySQLMember) -> bool:
+    with member.root() as root:
+        return root.scalar(OPEN_TRANSACTIONS) > 0
+
+
+def test_a_promoted_server_lets_go_of_it_at_once(mysqld_factory: MySQLFactory) -> None:
+    """STOP REPLICA alone waits a minute for the rest, with the rows locked, and so did every client that needs them."""
+    promoted, _ = half_received(mysqld_factory)
+    wait_until(lambda: has_begun(promoted), what="its applier has begun it")
+    with promoted.admin() as admin:
+        forget_source(admin, timeout=20.0)
+        assert observe(admin).channel is None
+    assert not has_begun(promoted)
+
+
+def test_it_is_owned_by_the_applier_and_held_by_nobody(mysqld_factory: MySQLFactory) -> None:
+    replica, _ = half_received(mysqld_factory)
+    wait_until(lambda: has_begun(replica), what="its applier has begun it")
+    with replica.admin() as admin:
+        seen = observe(admin)
+    assert not seen.gtid_owned <= seen.holds
+    assert not seen.gtid_owned.restrict(seen.server_uuid)
+
+
+def test_a_replica_that_changes_its_source_starts_it_anew(mysqld_factory: MySQLFactory) -> None:
+    promoted, replica = half_received(mysqld_factory)
+    with promoted.admin() as admin:
+        forget_source(admin, timeout=20.0)
+    with replica.admin() as admin:
+        point_to(admin, promoted.as_source_of(replica), timeout=20.0)
+        start_receiver(admin, timeout=DEADLINE_S)
+        start_applier(admin, timeout=DEADLINE_S)
+        assert wait_receiving(admin, timeout=DEADLINE_S)
+    wait_until(lambda: not has_begun(replica), what="its applier has rolled it back")
+
+
+def test_changing_the_source_keeps_our_options_and_a_running_applier(mysqld_factory: MySQLFactory) -> None:
+    """The second and every further change, too."""
+    db1, db2, db3 = start_members(mysqld_factory, "db1", "db2", "db3")
+    query = "SELECT HEARTBEAT_INTERVAL FROM performance_schema.replication_connection_configuration"
+    applier = "SELECT THREAD_ID FROM performance_schema.replication_applier_status_by_coordinator"
+    with db3.admin() as admin:
+        assert wait_applied(admin, GTIDSet.parse(executed(db1)), timeout=DEADLINE_S)
+        before = admin.scalar(applier)
+        for source in (db2, db1, db2):
+            point_to(admin, source.as_source_of(db3), timeout=DEADLINE_S)
+            start_receiver(admin, timeout=DEADLINE_S)
+            assert wait_receiving(admin, timeout=DEADLINE_S)
+            assert admin.scalar(query) == 1
+        assert admin.scalar(applier) == before
