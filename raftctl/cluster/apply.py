@@ -124,7 +124,8 @@ def _begin_failover(state: ClusterState, command: c.BeginFailover) -> ClusterSta
         return Rejection.WRONG_PHASE
     if command.target and command.target not in state.sync_set:
         return Rejection.NOT_ELIGIBLE
-    return _end_reign(state, phase=Phase.FAILOVER, target=command.target)
+    ended = _end_reign(state, phase=Phase.FAILOVER, target=command.target)
+    return replace(ended, failover_cause=command.cause.value)
 
 
 def _begin_switchover(state: ClusterState, command: c.BeginSwitchover) -> ClusterState | Rejection:

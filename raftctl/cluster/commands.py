@@ -23,6 +23,7 @@ class Cause(enum.StrEnum):
     NOT_WRITABLE = "not-writable"  # it cannot do its duty although it answers
     REQUESTED = "requested"  # by a person
     SWITCHOVER_STUCK = "switchover-stuck"
+    PROMOTION_STUCK = "promotion-stuck"  # the target does not get done applying, another member has
 
 
 class Proof(enum.StrEnum):

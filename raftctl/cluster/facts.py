@@ -79,3 +79,4 @@ class MemberFacts(msgspec.Struct, frozen=True):
     connected: tuple[str, ...] = ()
     quorum_contact_seconds: float | None = None
     leader_contact_seconds: float | None = None
+    held_back: tuple[str, ...] = ()  # leader only: what it would do or waits for, and why it does not yet

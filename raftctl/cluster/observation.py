@@ -18,7 +18,8 @@ class ReceiverState(enum.StrEnum):
 
 
 class Channel(msgspec.Struct, frozen=True):
-    """The default replication channel. `apply_lag_seconds` is 0 when all received is applied, None when unknown."""
+    """The default replication channel. `apply_lag_seconds` is 0 when all received is applied, None when unknown.
+    `heard_seconds` is the age of the last heartbeat or transaction from the source, by the replica's own clock."""
 
     source_host: str
     source_port: int
@@ -31,6 +32,7 @@ class Channel(msgspec.Struct, frozen=True):
     applier_error_code: int = 0
     applier_error: str = ""
     apply_lag_seconds: float | None = None
+    heard_seconds: float | None = None
 
 
 class SemiSync(msgspec.Struct, frozen=True):

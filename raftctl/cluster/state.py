@@ -117,6 +117,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     phase: Phase = Phase.UNINITIALIZED
     epoch: int = 0
     primary: str = ""  # "" while a change of primary is under way
+    failover_cause: str = ""  # Cause of the last failover, for the cooldown
     previous_primary: str = ""  # the primary of the epoch before; in SWITCHOVER and FAILOVER the one to be fenced
     target: str = ""  # SWITCHOVER: who is meant to take over ("" when the planner may choose)
     floor: GTIDSet = GTIDSet()

@@ -22,6 +22,7 @@ from raftctl.cluster.status_model import (
     Durability,
     Health,
     Issue,
+    IssueCode,
     MemberRow,
     MySQLRow,
     PauseInfo,
@@ -83,7 +84,7 @@ def build_status(
     evidence = gather_evidence(members, answers)
     state = evidence.state
     rows = tuple(_member_row(evidence, name, now_via or {}) for name in sorted(evidence.members))
-    issues = find_issues(state, rows, evidence.quorum, _errors(evidence), _heard(evidence))
+    issues = find_issues(state, rows, evidence.quorum, _errors(evidence), _heard(evidence)) + _held_back(evidence)
     return ClusterStatus(
         cluster=(state.cluster if state else "") or cluster,
         engine=state.engine if state else None,
@@ -103,6 +104,12 @@ def build_status(
         failures_tolerated=failures_tolerated(state, rows, evidence.quorum),
         at_risk=_at_risk(evidence),
     )
+
+
+def _held_back(evidence: Evidence) -> tuple[Issue, ...]:
+    leader = evidence.facts.get(evidence.leader or "")
+    texts = leader.held_back if leader is not None else ()
+    return tuple(Issue(IssueCode.HELD_BACK, None, f"the leader waits: {text}") for text in texts)
 
 
 def judge(issues: tuple[Issue, ...]) -> Health:

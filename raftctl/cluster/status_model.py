@@ -44,6 +44,7 @@ class IssueCode(enum.StrEnum):
     NOT_IN_SYNC_SET = "not-in-sync-set"
     NOT_ACKNOWLEDGING = "not-acknowledging"
     ERRANT_TRANSACTIONS = "errant-transactions"
+    HELD_BACK = "held-back"
     DURABILITY_LOWERED = "durability-lowered"
     PAUSED = "paused"
 

@@ -12,7 +12,7 @@ import msgspec
 from raftctl.cluster.apply import Outcome, apply
 from raftctl.cluster.codec import pack, unpack
 from raftctl.cluster.commands import AnyCommand
-from raftctl.cluster.state import ClusterState
+from raftctl.cluster.state import ClusterState, Phase
 from raftctl.consensus.types import Entry
 
 PROPOSE_TIMEOUT = 5.0
@@ -25,13 +25,14 @@ class Log(Protocol):
 
 
 class ClusterLog:
-    """`state` is what the applied log says; `version_since` is when (monotonic seconds) it got its version."""
+    """`state` is what the applied log says; `version_since` is when (monotonic seconds) it got its version, and
+    `failover_since` when the last failover in it began: no earlier than this process started, which errs by waiting."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.state = ClusterState()
         self.applied_index = 0
         self._clock = clock
-        self.version_since = clock()
+        self.version_since = self.failover_since = clock()
         self._watchers: list[asyncio.Event] = []
         self._listeners: list[Callable[[ClusterState, ClusterState], None]] = []
         self._log: Log | None = None
@@ -59,6 +60,8 @@ class ClusterLog:
         before, self.state = self.state, after
         if after.version != before.version:
             self.version_since = self._clock()
+        if after.epoch != before.epoch and after.phase is Phase.FAILOVER:
+            self.failover_since = self._clock()
         if after is not before:
             for listener in self._listeners:
                 listener(before, after)

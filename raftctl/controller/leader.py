@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from raftctl.cluster.commands import AnyCommand, BeginFailover, BeginSwitchover, Decision
+from raftctl.cluster.commands import AnyCommand, BeginFailover, BeginSwitchover, Decision, Record
 from raftctl.cluster.state import ClusterState
 from raftctl.consensus.types import NotLeader
 from raftctl.controller.cluster_log import ClusterLog
@@ -18,7 +18,7 @@ from raftctl.controller.messages import Failover, Operation, OperationResult, Pr
 from raftctl.controller.raft_node import ProposalLost, RaftStatus
 from raftctl.controller.reports import ReportBook
 from raftctl.planner.leader import decide
-from raftctl.planner.refusal import Refusal
+from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.switchover import request_failover, request_switchover
 from raftctl.planner.view import ClusterView
 
@@ -26,6 +26,18 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.1  # silence and grace are noticed at this pace; reports and log entries wake the loop at once
 READ_SECONDS: Final = 2.0
+# A failover that is due and not begun: one line of history for each reason in an epoch.
+_WORTH_A_LINE: Final = frozenset(
+    {
+        Reason.PAUSED,
+        Reason.AUTOMATIC_OFF,
+        Reason.STILL_HEARD,
+        Reason.COOLDOWN,
+        Reason.PRIMARY_ALONE,
+        Reason.TOO_FEW_REPLICAS,
+        Reason.BELOW_FLOOR,
+    }
+)
 
 
 class Raft(Protocol):
@@ -50,6 +62,7 @@ class Leader:
         self._current = False
         self._wake = log.watch()
         self.refusals: tuple[Refusal, ...] = ()
+        self._told: set[tuple[Reason, int]] = set()
 
     def lead(self, leads: bool) -> None:
         self._leads, self._current = leads, False
@@ -69,6 +82,7 @@ class Leader:
         return self._book.view(
             now=self._clock(),
             version_since=self._log.version_since,
+            failover_since=self._log.failover_since,
             connected=(status.node_id, *status.connected),
         )
 
@@ -89,7 +103,7 @@ class Leader:
                 await self._raft.read_index(READ_SECONDS)
                 self._current = self._leads
             verdict = decide(self._log.state, self.view())
-            self._tell(verdict.refusals)
+            await self._tell(verdict.refusals)
             if verdict.command is not None:
                 await self._propose(verdict.command)
         except (NotLeader, ProposalLost, TimeoutError) as error:
@@ -103,11 +117,18 @@ class Leader:
             logger.info("rejected: %s", outcome.rejection)
         self._wake.set()
 
-    def _tell(self, refusals: tuple[Refusal, ...]) -> None:
-        if refusals != self.refusals:
+    async def _tell(self, refusals: tuple[Refusal, ...]) -> None:
+        before, self.refusals = self.refusals, refusals
+        if refusals != before:
             for refusal in refusals:
                 logger.warning("waits: %s: %s", refusal.reason.value, refusal.text)
-        self.refusals = refusals
+        state = self._log.state
+        for refusal in refusals:
+            key = (refusal.reason, state.epoch)
+            if refusal.reason in _WORTH_A_LINE and state.primary and key not in self._told:
+                self._told.add(key)
+                record = Record(kind="held-back", member=state.primary, epoch=state.epoch, why=refusal.text)
+                await self._log.propose(record)
 
     # --- what people ask for ---------------------------------------------------------------------------
 

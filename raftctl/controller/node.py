@@ -387,6 +387,7 @@ class Node:
             connected=status.connected,
             quorum_contact_seconds=_finite(status.quorum_contact_age),
             leader_contact_seconds=None,
+            held_back=tuple(r.text for r in self.leader.refusals),
         )
 
     @property

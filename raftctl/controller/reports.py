@@ -42,7 +42,9 @@ class ReportBook:
         kept = self._kept.get(member)
         return kept.report if kept else None
 
-    def view(self, *, now: float, version_since: float, connected: Collection[str]) -> ClusterView:
+    def view(
+        self, *, now: float, version_since: float, failover_since: float, connected: Collection[str]
+    ) -> ClusterView:
         return ClusterView(
             members={
                 name: Seen(
@@ -56,4 +58,5 @@ class ReportBook:
             },
             listening_seconds=now - self._listening_since,
             version_seconds=now - version_since,
+            failover_seconds=now - failover_since,
         )

@@ -30,6 +30,8 @@ SELECT @@GLOBAL.gtid_owned AS gtid_owned, UNIX_TIMESTAMP(NOW(6)) AS now_s,
        receiver.LAST_ERROR_NUMBER AS receiver_error_code, receiver.LAST_ERROR_MESSAGE AS receiver_error,
        receiver.RECEIVED_TRANSACTION_SET AS gtid_received,
        UNIX_TIMESTAMP(receiver.LAST_QUEUED_TRANSACTION_ORIGINAL_COMMIT_TIMESTAMP) AS queued_s,
+       UNIX_TIMESTAMP(GREATEST(receiver.LAST_HEARTBEAT_TIMESTAMP,
+                               receiver.LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP)) AS heard_s,
        applier.SERVICE_STATE AS applier_state,
        coordinator.LAST_ERROR_NUMBER AS coordinator_error_code,
        coordinator.LAST_ERROR_MESSAGE AS coordinator_error,
@@ -146,6 +148,7 @@ def _parse_channel(rows: Sequence[Row], *, all_applied: bool) -> Channel | None:
         applier_error_code=code,
         applier_error=text,
         apply_lag_seconds=_lag(rows, running=running, all_applied=all_applied),
+        heard_seconds=max(0.0, float(first["now_s"] - first["heard_s"])) if first["heard_s"] else None,
     )
 
 

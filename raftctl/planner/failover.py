@@ -16,6 +16,9 @@ from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.view import ClusterView
 
 MORE_REPORTERS_SECONDS = 1.0
+HEARD_SECONDS = 1.25  # the heartbeat period is 1 s
+LEASE_MARGIN = 1.25  # its guard fences, or its controller is back, by then
+APPLY_SECONDS = 5.0  # usual promotions have applied everything long before
 HUNG_UP_SECONDS = 0.3  # a controller that restarts is back by then
 
 
@@ -68,7 +71,58 @@ def consider_failover(state: ClusterState, view: ClusterView) -> BeginFailover |
         return Refusal(Reason.PAUSED, f"{diagnosis.why}; automatic failover is paused: {state.paused.reason}")
     if not state.settings.failover_automatic:
         return Refusal(Reason.AUTOMATIC_OFF, f"{diagnosis.why}; failover.automatic is false: run `raftctl failover`")
-    return infeasible(state, view) or BeginFailover(based_on=state.version, cause=diagnosis.cause, why=diagnosis.why)
+    held = infeasible(state, view) or _held_back(state, view, diagnosis)
+    return held or BeginFailover(based_on=state.version, cause=diagnosis.cause, why=diagnosis.why)
+
+
+def _held_back(state: ClusterState, view: ClusterView, diagnosis: Diagnosis) -> Refusal | None:
+    """Why a failover that could be done is not yet: the primary may be well, and replicas still hear its mysqld.
+
+    A mysqld that is known to be dead, and one that no replica hears, so that it can acknowledge nothing, never wait."""
+    witnesses = [m for m in state.sync_set if m != state.primary and _hears(state, view, m)]
+    if diagnosis.cause is Cause.MYSQLD_DEAD or not witnesses:
+        return None
+    heard = f"{diagnosis.why}, but {', '.join(witnesses)} still hear its mysqld"
+    seen = view.members.get(state.primary)
+    if diagnosis.cause is Cause.HOST_SILENT and seen and seen.age < LEASE_MARGIN * state.settings.lease_ttl:
+        return Refusal(Reason.STILL_HEARD, f"{heard}: waits until its lease is over", state.primary)
+    left = state.settings.failover_cooldown - view.failover_seconds
+    if state.failover_cause == diagnosis.cause.value and left > 0:
+        cooldown = state.settings.failover_cooldown
+        return Refusal(Reason.COOLDOWN, f"{heard}; the last failover had the same cause: cooldown {cooldown:g} s")
+    return None
+
+
+def _hears(state: ClusterState, view: ClusterView, member: str) -> bool:
+    report = view.up(state, member)
+    observation = report.mysql.observation if report and report.mysql else None
+    channel = observation.channel if observation else None
+    if channel is None or channel.receiver is not ReceiverState.ON or channel.heard_seconds is None:
+        return False
+    source = f"{channel.source_host}:{channel.source_port}"
+    return channel.heard_seconds < HEARD_SECONDS and source == state.members[state.primary].mysql
+
+
+def reconsider_target(state: ClusterState, view: ClusterView) -> BeginFailover | None:
+    """A new epoch when the promotion target does not get done applying what it received while another member of S,
+    which holds everything as well, has: it is fenced and chosen like in any failover (rules R3 and R4)."""
+    report = view.up(state, state.primary)
+    seen = report.mysql.observation if report and report.mysql else None
+    if state.phase is not Phase.PROMOTING or report is None or seen is None or report.epoch != state.epoch:
+        return None
+    left = (seen.gtid_received - seen.gtid_executed).count()
+    if view.version_seconds < APPLY_SECONDS or not left or seen.writable or infeasible(state, view):
+        return None
+    done = [m for m in state.sync_set if m != state.primary and state.floor <= _executed(view.up(state, m))]
+    if not done:
+        return None
+    why = f"{state.primary} still has to apply {left} received transactions, {', '.join(done)} has applied all"
+    return BeginFailover(based_on=state.version, cause=Cause.PROMOTION_STUCK, why=why)
+
+
+def _executed(report: MemberReport | None) -> GTIDSet:
+    observation = report.mysql.observation if report and report.mysql else None
+    return observation.gtid_executed if observation else GTIDSet()
 
 
 def infeasible(state: ClusterState, view: ClusterView) -> Refusal | None:

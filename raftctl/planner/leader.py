@@ -7,7 +7,7 @@ import msgspec
 from raftctl.cluster.commands import CompletePromotion, Decision
 from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.state import ClusterState, Phase
-from raftctl.planner.failover import choose, consider_failover
+from raftctl.planner.failover import choose, consider_failover, reconsider_target
 from raftctl.planner.refusal import Refusal
 from raftctl.planner.switchover import advance_switchover
 from raftctl.planner.sync_set import maintain
@@ -42,6 +42,8 @@ def _reign(state: ClusterState, view: ClusterView) -> Verdict:
         return Verdict(failover)
     if state.phase is Phase.PROMOTING and _is_writable(state, view):
         return Verdict(CompletePromotion(based_on=state.version))
+    if other := reconsider_target(state, view):
+        return Verdict(other)
     return Verdict(maintain(state, view))
 
 

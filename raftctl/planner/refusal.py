@@ -32,6 +32,8 @@ class Reason(enum.StrEnum):
     PRIMARY_HEALTHY = "primary-healthy"
     PAUSED = "paused"
     AUTOMATIC_OFF = "automatic-off"
+    STILL_HEARD = "still-heard"
+    COOLDOWN = "cooldown"
     NO_TARGET = "no-target"
 
 

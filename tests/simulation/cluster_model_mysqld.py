@@ -371,6 +371,7 @@ class Mysqld:
             applier_running=self.applier_running,
             receiver_error_code=self.receiver_error,
             apply_lag_seconds=0.0 if not self.relay else None,
+            heard_seconds=0.5 if self.dump and self.dump.source.answers else 10.0,
         )
 
 

@@ -109,6 +109,10 @@ class Stage:
         with connect(self.own_endpoint(member), timeout=10.0) as conn:
             return GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_executed"))
 
+    def data_directory(self, member: str) -> Path:
+        layout = self.sandbox.layout
+        return layout.place(self.sandbox.directory, layout.member(member)).datadir
+
     def own_endpoint(self, member: str) -> Endpoint:
         """raftctl's own account on a member, through its unix socket."""
         from raftctl.bootstrap.survey import own_endpoint

@@ -411,3 +411,11 @@ def test_controllers_observation_before_its_first_look():
     answers = healthy()
     answers["db3"] = with_mysql(answers["db3"], None)
     assert ("db3", "mysqld-unknown") in codes(status(answers))
+
+
+def test_the_leader_says_what_it_holds_back() -> None:
+    answers = healthy()
+    answers["db2"] = msgspec.structs.replace(answers["db2"], held_back=("db1 is lost; failover.automatic is false",))
+    (issue,) = status(answers).issues
+    assert issue.code == IssueCode.HELD_BACK
+    assert "failover.automatic is false" in issue.text

@@ -29,6 +29,7 @@ NO_CHANNEL = {
     "receiver_error": None,
     "gtid_received": None,
     "queued_s": None,
+    "heard_s": None,
     "applier_state": None,
     "coordinator_error_code": None,
     "coordinator_error": None,
@@ -49,6 +50,7 @@ IDLE_WORKER = {
     "receiver_error": "",
     "gtid_received": f"{DB1}:1-5",
     "queued_s": Decimal("1795351691.704041"),
+    "heard_s": NOW - Decimal("0.5"),
     "applier_state": "ON",
     "coordinator_error_code": 0,
     "coordinator_error": "",
@@ -105,6 +107,7 @@ def test_a_replica() -> None:
         receiver=ReceiverState.ON,
         applier_running=True,
         apply_lag_seconds=0.0,
+        heard_seconds=0.5,
     )
 
 

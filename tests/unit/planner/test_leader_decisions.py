@@ -428,6 +428,77 @@ def ask_of(member: str, **report: object) -> object:
     return ask(view=a_view(STEADY, reports=[a_report(member, state=STEADY, **report)]), target=member)
 
 
+AGAIN = a_state(failover_cause=c.Cause.HOST_SILENT.value)
+
+
+def silent_but_heard(
+    state: ClusterState = STEADY, *, age: float, heard: float = 0.5, since: float = LONG, **primary: object
+) -> ClusterView:
+    """db1's controller has said nothing for `age` seconds; its mysqld was heard by db2 `heard` seconds ago."""
+    hearing = a_replica(channel=a_channel(heard_seconds=heard))
+    reports = [a_report("db1", state=state, **primary), a_report("db2", state=state, seen=hearing)]
+    view = a_view(state, reports=reports, ages={"db1": age})
+    return msgspec.structs.replace(view, failover_seconds=since)
+
+
+@pytest.mark.parametrize(
+    ("state", "view"),
+    [
+        (STEADY, silent_but_heard(age=3, heard=2.5)),
+        (STEADY, silent_but_heard(age=30)),
+        (AGAIN, silent_but_heard(AGAIN, age=30, since=61)),
+        (AGAIN, silent_but_heard(AGAIN, age=3, heard=2.5, since=1)),
+        (AGAIN, silent_but_heard(AGAIN, age=0.1, since=1, mysql=MySQLState.DOWN)),
+        (AGAIN, silent_but_heard(AGAIN, age=0.1, since=1, mysql=MySQLState.UNRESPONSIVE)),
+    ],
+    ids=[
+        "nobody hears it",
+        "its lease is over",
+        "the cooldown is over",
+        "nobody hears it, in the cooldown",
+        "it is dead, in the cooldown",
+        "another cause, in the cooldown",
+    ],
+)
+def test_a_failover_is_not_held_back_for_nothing(state: ClusterState, view: ClusterView) -> None:
+    assert isinstance(consider_failover(state, view), c.BeginFailover)
+
+
+APPLYING = a_state(
+    phase=Phase.PROMOTING, epoch=2, primary="db2", sync_set=("db2", "db3"), locked=("db1",), floor=gtids("A:1-100")
+)
+
+
+def promoting(*, left: str = "A:1-90", db3: str = "A:1-100", seconds: float = 6.0) -> ClusterView:
+    target = a_replica(executed=left, received="A:1-100", channel=a_channel(receiver="OFF"))
+    reports = [
+        a_report("db2", state=APPLYING, seen=target, mysql=MySQLState.JOINING),
+        a_report("db3", state=APPLYING, seen=a_replica(executed=db3), mysql=MySQLState.JOINING),
+    ]
+    return a_view(APPLYING, reports=reports, version_seconds=seconds)
+
+
+def test_another_target_takes_over_when_it_has_applied_everything() -> None:
+    command = decide(APPLYING, promoting()).command
+    assert isinstance(command, c.BeginFailover)
+    assert command.cause is c.Cause.PROMOTION_STUCK
+    failover = applied(APPLYING, command)
+    reports = [a_report(m, state=failover, fenced=True) for m in ("db2", "db3")]
+    chosen = decide(failover, a_view(failover, reports=reports, missing=["db1"])).command
+    assert isinstance(chosen, c.Promote)
+    assert chosen.target == "db3"
+
+
+@pytest.mark.parametrize(
+    "view",
+    [promoting(seconds=1.0), promoting(left="A:1-100"), promoting(db3="A:1-99")],
+    ids=["not for long", "it has applied everything", "nobody else has"],
+)
+def test_a_target_is_left_to_apply(view: ClusterView) -> None:
+    command = decide(APPLYING, view).command
+    assert not isinstance(command, c.BeginFailover)
+
+
 ALONE = a_state(required_acks=0, settings=Settings(durability_policy="available"))
 
 REFUSALS: dict[str, tuple[Reason, Callable[[], object]]] = {
@@ -483,6 +554,11 @@ REFUSALS: dict[str, tuple[Reason, Callable[[], object]]] = {
     "only the primary has everything": (
         Reason.PRIMARY_ALONE,
         lambda: consider_failover(ALONE, down(ALONE)),
+    ),
+    "replicas still hear the primary": (Reason.STILL_HEARD, lambda: consider_failover(STEADY, silent_but_heard(age=3))),
+    "the same cause again": (
+        Reason.COOLDOWN,
+        lambda: consider_failover(AGAIN, silent_but_heard(AGAIN, age=30, since=40)),
     ),
     "too few are fenced": (Reason.TOO_FEW_FENCED, lambda: choose(FAILOVER, fenced(FAILOVER, db2="A:1-100"))),
     "one is not fenced yet": (Reason.NOT_FENCED, lambda: choose(FAILOVER, a_view(FAILOVER))),
