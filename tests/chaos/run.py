@@ -57,7 +57,6 @@ class Result(msgspec.Struct):
     rounds: int
     minutes: float
     longest_gap: float
-    notes: list[str] = []
 
 
 class Stuck(Exception):
@@ -123,6 +122,7 @@ class Run:
             history=history,
             operations=operations,
             logs=self._directory / "logs",
+            violations=violations,
         )
         result = Result(
             command=self._plan.command,

@@ -31,6 +31,7 @@ def write(
     history: Sequence[HistoryEntry],
     operations: Sequence[Operation],
     logs: Path,
+    violations: Sequence[str],
 ) -> None:
     """`began` is second 0; `wall_ahead` the wall clock less the monotonic one; `logs` has a directory per member."""
     lines: list[Line] = [(d.at, "NEMESIS", f"{d.what} {d.whom} {d.detail}".strip()) for d in deeds]
@@ -38,7 +39,8 @@ def write(
     lines += _gaps(operations)
     lines += _logged(logs, wall_ahead)
     ordered = sorted(lines, key=lambda line: line[0])
-    path.write_text("".join(f"{at - began:+9.3f}  {source:<15}  {text}\n" for at, source, text in ordered))
+    head = "".join(f"VIOLATION {text}\n" for text in violations)
+    path.write_text(head + "".join(f"{at - began:+9.3f}  {source:<15}  {text}\n" for at, source, text in ordered))
 
 
 def _decision(entry: HistoryEntry) -> str:
