@@ -307,15 +307,22 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
     if not context.confirmed:
         return LocalPlan(note="waits for the controllers' quorum")
     acknowledging = me in state.sync_set
-    if context.incomplete and not acknowledging:
-        return _rebuild(state, me, "a CLONE did not come to its end")
     if seen.semi_sync.replica_enabled != acknowledging:
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
+    if context.incomplete and not acknowledging:
+        return _begin_again(state, me, seen)
     # A member outside S may point there since an earlier reign, and have received what was removed since.
     compared = me in state.sync_set or context.primary_executed is not None
     if not _points_to(state, seen.channel) or not compared:
         return _repoint(state, me, seen, context)
     return _receive(state, me, seen)
+
+
+def _begin_again(state: ClusterState, me: str, seen: MySQLObservation) -> LocalPlan:
+    """An interrupted CLONE left no data, whatever GTID sets and relay logs say."""
+    if seen.channel is not None and seen.channel.receiver is not ReceiverState.OFF:
+        return LocalPlan((StopReceiver(),), note="stops receiving, to be rebuilt")
+    return _rebuild(state, me, "a CLONE did not come to its end")
 
 
 def _points_to(state: ClusterState, channel: Channel | None) -> bool:

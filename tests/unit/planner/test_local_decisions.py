@@ -207,6 +207,16 @@ CASES = {
         (),
         a_context(primary_executed=gtids("A:1-120")),
     ),
+    "an interrupted CLONE is begun again by a member that could be admitted: it does not acknowledge": Case(
+        OUT,
+        "db3",
+        a_replica(executed="", channel=None),
+        (local.SetAcknowledging(on=False),),
+        a_context(incomplete=True),
+    ),
+    "nor receive": Case(
+        OUT, "db3", a_replica(executed="", semi_sync=SILENT), (local.StopReceiver(),), a_context(incomplete=True)
+    ),
     "an interrupted CLONE is begun again, whatever the data seem to be": Case(
         ADMITTED,
         "db3",
