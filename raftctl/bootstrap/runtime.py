@@ -36,7 +36,7 @@ from raftctl.hosts.base import Host
 DIRECTORY: Final = "/opt/raftctl"
 PROGRAM: Final = f"{DIRECTORY}/raftctl"
 PYTHON_MIN: Final = (3, 11)
-INSTALL_SECONDS: Final = 120.0
+INSTALL_SECONDS: Final = 300.0
 _PIP_SECONDS: Final = 300.0
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _GLIBC_TAGS: Final = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
@@ -50,7 +50,6 @@ new="$1/.new-$$"
 mkdir -p "$new"
 trap 'rm -rf "$new"' EXIT
 tar -xz -C "$new" -f -
-python3 -m compileall -q "$new/lib" >/dev/null 2>&1 || true
 rm -rf "$final"
 mv -T "$new" "$final"
 ln -sfn "$2/raftctl" "$1/.link-$$"
@@ -130,7 +129,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 def _add_program(archive: tarfile.TarFile) -> None:
     """The environment is inherited: the guard starts itself anew with the same interpreter."""
     script = """#!/bin/sh
-export PYTHONPATH="$(dirname "$(readlink -f "$0")")/lib" PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH="$(dirname "$(readlink -f "$0")")/lib" PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1
 exec python3 -m raftctl "$@"
 """
     info = tarfile.TarInfo("raftctl")
