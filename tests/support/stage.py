@@ -101,8 +101,8 @@ class Stage:
     def wait_equal(self, primary: str) -> None:
         """All members hold exactly the primary's transactions: no errant one, none missing."""
         wanted = self.executed(primary)
-        for member in self.sandbox.layout.names:
-            if self.cluster.inventory.members()[member].mysql:
+        for member, place in self.cluster.inventory.members().items():
+            if place.mysql:
                 wait_until(lambda m=member: self.executed(m) == wanted, what=f"{member} equals {primary}", timeout=60)
 
     def executed(self, member: str) -> GTIDSet:
