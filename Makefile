@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := raftctl tests
 
-.PHONY: help demo test lint types unit integration simulate mutants bench-raft chaos clean
+.PHONY: help demo test lint types unit integration e2e simulate mutants bench-raft chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ unit: $(READY) ## fast tests without MySQL: logic, scenarios, simulation
 
 integration: $(READY) ## tests on real MySQL, real processes, real networks
 	$(BIN)/pytest tests/integration tests/e2e tests/chaos -q
+
+e2e: $(READY) ## bootstrap over SSH on container hosts with systemd; needs root and a Docker engine
+	$(BIN)/pytest tests/e2e/test_container_hosts.py -v
 
 SEEDS ?= 10000
 simulate: $(READY) ## SEEDS lives of simulated Raft groups, and of simulated clusters
