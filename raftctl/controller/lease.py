@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from raftctl.cluster.facts import MemberReport
+from raftctl.cluster.state import ClusterState, Phase
+
 _REMEMBERED = 256
 
 
@@ -46,3 +49,13 @@ class Lease:
         """Whether a writable mysqld must be fenced: the last lease, of whatever epoch, has run out. A controller that
         just started may have inherited one that its former process held: it waits one `ttl` for the first grant."""
         return now >= self._until and now - self._started >= ttl
+
+
+def may_be_granted(state: ClusterState, report: MemberReport, *, contact_age: float) -> bool:
+    """The granter's side: a lease only from a leader that a majority followed `contact_age` seconds ago at most an
+    election timeout, to the primary of the current epoch. The leader must have applied all that was committed before it
+    led: an older state could name a primary that was relieved.
+
+    In a switchover the previous primary finishes its writes under the lease of the epoch that begins."""
+    holder = state.previous_primary if state.phase is Phase.SWITCHOVER else state.primary
+    return report.member == holder and report.epoch == state.epoch and contact_age <= state.settings.election_timeout

@@ -30,7 +30,7 @@ from raftctl.controller.guard_link import GuardLink
 from raftctl.controller.guard_protocol import GuardFiles, Renewal
 from raftctl.controller.keeper import Keeper
 from raftctl.controller.leader import Leader
-from raftctl.controller.lease import Lease
+from raftctl.controller.lease import Lease, may_be_granted
 from raftctl.controller.messages import Operation, OperationResult
 from raftctl.controller.raft_node import ProposalLost, RaftNode
 from raftctl.controller.reports import ReportBook
@@ -237,18 +237,15 @@ class Node:
             self.leader.poke()
 
     def _grant(self, report: MemberReport) -> None:
-        """Rule R7: a lease only from a leader that a majority follows now, to the primary of the current epoch.
-
-        In a switchover the previous primary finishes its writes under the lease of the epoch that begins."""
+        """Rule R7: answer the primary's report by a lease, when this node leads and knows all that was decided."""
         state = self.log.state
-        holder = state.previous_primary if state.phase is Phase.SWITCHOVER else state.primary
-        if report.member != holder or report.epoch != state.epoch or not self.leader.is_current:
+        if not self.leader.is_current:
             return
         try:
             contact = self.raft.quorum_contact()
         except NotLeader:
             return
-        if self._clock() - contact > state.settings.election_timeout:
+        if not may_be_granted(state, report, contact_age=self._clock() - contact):
             return
         grant = messages.LeaseGrant(epoch=state.epoch, seq=report.seq, ttl=state.settings.lease_ttl)
         if report.member == self.name:

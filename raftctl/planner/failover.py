@@ -242,16 +242,18 @@ def _proofs(
 
 
 def lease_is_over(state: ClusterState, view: ClusterView) -> bool:
-    """Whether no lease of the previous primary can be valid any more (needed only without acknowledgements).
+    """Whether no mysqld of the previous primary is writable under a lease any more (needed only without
+    acknowledgements).
 
     No leader grants once it applied BeginFailover. An older leader may have granted until its contact with a majority
-    was an election timeout old, hence the addition; a quarter more covers clocks that run at different speeds.
+    was an election timeout old. A controller that restarts at the end of its lease does not know that it ends, and
+    waits for as long as a lease lasts before it fences. A quarter more covers clocks that run at different speeds.
     """
     settings = state.settings
     down = view.report(state, state.previous_primary)
     if down and down.epoch == state.epoch and down.mysql and down.mysql.state is MySQLState.DOWN:
         return True  # and its controller knows that it must not open it again
-    return view.version_seconds >= 1.25 * (settings.lease_ttl + settings.election_timeout)
+    return view.version_seconds >= 1.25 * (2 * settings.lease_ttl + settings.election_timeout)
 
 
 def errant(report: MemberReport) -> GTIDSet:

@@ -217,7 +217,7 @@ def test_without_acknowledgements_the_lease_is_waited_out() -> None:
     promote = choose(ASYNC, view)
     assert isinstance(promote, c.Promote)
     assert (promote.target, promote.proof) == ("db2", c.Proof.ASYNC_MAJORITY)
-    early = msgspec.structs.replace(view, version_seconds=6.2)
+    early = msgspec.structs.replace(view, version_seconds=11.2)
     assert not lease_is_over(ASYNC, early)
     assert reasons(choose(ASYNC, early)) == [Reason.LEASE_NOT_EXPIRED]
 
