@@ -25,6 +25,7 @@ from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.controller import gate_protocol
 from raftctl.controller.actions import Hands
 from raftctl.controller.cluster_log import ClusterLog
+from raftctl.controller.errant import ErrantWatch
 from raftctl.controller.fencing import KILL_SECONDS, Fenced, Ladder
 from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
@@ -119,6 +120,9 @@ class Keeper:
         )
         self._observing = ThreadPoolExecutor(1, thread_name_prefix="observer")
         self._acting = ThreadPoolExecutor(1, thread_name_prefix="actions")
+        self.errant = ErrantWatch(
+            me=me, log=log, report=lambda: self._report, held_by=self._hands.held_by, record=record, on_change=self.poke
+        )
         self._wake = log.watch()
         self._sentinel: Connection | None = None
         self._fencing: asyncio.Task[None] | None = None
@@ -217,6 +221,7 @@ class Keeper:
             primary_executed=asked,
             commits_stand_still=self._standstill.is_due(self._clock()),
             incomplete=self._rebuilding.is_marked,
+            errant=self.errant.known,
         )
 
     def _lease_valid(self) -> bool:
@@ -271,7 +276,9 @@ class Keeper:
             word = look.state or (before.state if before else MySQLState.UNKNOWN)
             return MySQLFacts(word, last, error=look.error)
         word = plan.describe(state, self._me, look.observation)
-        return MySQLFacts(word, last, error=self._failure, errant=decided.errant)
+        known = self.errant.known if state.primary != self._me else GTIDSet()
+        errant = decided.errant | (known & look.observation.gtid_executed)
+        return MySQLFacts(word, last, error=self._failure, errant=errant)
 
     async def _watch_for_death(self) -> None:
         """Keep an idle connection whose EOF wakes the loop at once when mysqld dies."""

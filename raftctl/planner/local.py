@@ -130,7 +130,8 @@ class LocalContext(msgspec.Struct, frozen=True):
     verifiably locked since mysqld started, None when unknown. `source_acks`: the number of acknowledgements that
     BecomeSource last made this mysqld wait for, None when unknown. `primary_executed`: what AskPrimary read in this
     epoch and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
-    `incomplete`: a CLONE began here and is not known to be complete.
+    `incomplete`: a CLONE began here and is not known to be complete. `errant`: what somebody wrote here while it was a
+    replica; that is for a person to mend.
     """
 
     confirmed: bool
@@ -141,6 +142,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     primary_executed: GTIDSet | None = None
     commits_stand_still: bool = False
     incomplete: bool = False
+    errant: GTIDSet = GTIDSet()
 
 
 class LocalPlan(msgspec.Struct, frozen=True):
@@ -344,7 +346,7 @@ def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
     if context.primary_executed is None:
         return LocalPlan((AskPrimary(primary),), note=f"compares itself with {primary}")
     # A primary that is still promoting may not have applied yet all that it holds: the floor says what that was.
-    tail = seen.gtid_executed - (context.primary_executed | state.floor)
+    tail = seen.gtid_executed - (context.primary_executed | state.floor | context.errant)
     if tail:
         return _diverged(state, me, tail)
     if me in state.locked:

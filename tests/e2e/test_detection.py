@@ -6,6 +6,8 @@ import contextlib
 
 import pytest
 
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.status_model import IssueCode
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
@@ -60,5 +62,58 @@ def test_a_silent_controller_beside_a_living_mysqld_is_waited_for(netns_stage: S
         assert writer.wait_for(20, 60)
         held = [e for e in stage.history() if e.kind == "held-back" and e.member == primary]
         assert any("still hear its mysqld" in e.why for e in held), stage.story()
+        stage.wait_healthy()
+    stage.verify(writer)
+
+
+def write_errant(stage: Stage, member: str) -> GTIDSet:
+    """As a person with all privileges would, on a replica. Returns what it was."""
+    before = stage.executed(member)
+    with connect(stage.own_endpoint(member), timeout=10.0) as conn:
+        conn.execute("SET GLOBAL super_read_only = OFF")
+        conn.execute("CREATE USER IF NOT EXISTS 'made_by_mistake'@'localhost' ACCOUNT LOCK")
+        conn.execute("SET GLOBAL super_read_only = ON")
+        uuid = conn.scalar("SELECT @@server_uuid")
+    return (stage.executed(member) - before).restrict(uuid)
+
+
+def mend(stage: Stage, member: str, errant: GTIDSet) -> None:
+    """As the history advises: the primary gets empty transactions of these names."""
+    primary = stage.status().primary
+    assert primary
+    with connect(stage.own_endpoint(primary), timeout=30.0) as conn:
+        for interval in errant.intervals():
+            for number in range(interval.first, interval.last + 1):
+                conn.execute("SET gtid_next = %s", (f"{interval.uuid}:{number}",))
+                conn.execute("BEGIN")
+                conn.execute("COMMIT")
+        conn.execute("SET gtid_next = 'AUTOMATIC'")
+    with connect(stage.own_endpoint(member), timeout=10.0) as conn:
+        conn.execute("SET SESSION sql_log_bin = 0")
+        conn.execute("SET GLOBAL super_read_only = OFF")
+        conn.execute("DROP USER 'made_by_mistake'@'localhost'")
+        conn.execute("SET GLOBAL super_read_only = ON")
+
+
+def test_an_errant_write_is_found_and_its_member_not_promoted(netns_stage: Stage) -> None:
+    stage = netns_stage
+    primary = stage.wait_healthy().primary
+    assert primary
+    spoiled, other = sorted(m for m in stage.sandbox.layout.names if m != primary)
+    errant = write_errant(stage, spoiled)
+    assert errant
+    with stage.writing() as writer:
+        stage.wait(
+            lambda s: any(i.code == IssueCode.ERRANT_TRANSACTIONS and i.member == spoiled for i in s.issues),
+            "the errant transaction is found",
+        )
+        (entry,) = [e for e in stage.history() if e.kind == "errant-transactions"]
+        assert entry.member == spoiled
+        assert str(errant) in entry.why
+        stage.sandbox.kill(primary, Target.MYSQLD)
+        stage.wait(lambda s: s.primary == other, f"{other} takes over, {spoiled} does not")
+        assert writer.wait_for(20, 90)
+        assert errant <= stage.executed(spoiled), "kept for a person to look at"
+        mend(stage, spoiled, errant)
         stage.wait_healthy()
     stage.verify(writer)

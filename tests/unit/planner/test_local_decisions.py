@@ -339,3 +339,13 @@ def test_quiet_needs_read_only_in_force() -> None:
 )
 def test_describe(state: ClusterState, me: str, seen: MySQLObservation, word: MySQLState) -> None:
     assert describe(state, me, seen) is word
+
+
+def test_what_somebody_wrote_to_a_replica_is_never_thrown_away() -> None:
+    """A failover's tail is; what was found while the member was a replica is not: it follows with that."""
+    seen = a_replica(executed="A:1-100,B:1", channel=a_channel(source="db2", receiver="OFF"), semi_sync=SILENT)
+    state = a_state(sync_set=("db1", "db2"))
+    known = a_context(primary_executed=gtids("A:1-100"), errant=gtids("B:1"))
+    assert local.PointTo("db1") in plan(state, "db3", seen, known).actions
+    tail = a_context(primary_executed=gtids("A:1-100"))
+    assert isinstance(plan(state, "db3", seen, tail).actions[0], local.Rebuild)
