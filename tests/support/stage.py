@@ -106,7 +106,7 @@ class Stage:
                 wait_until(lambda m=member: self.executed(m) == wanted, what=f"{member} equals {primary}", timeout=60)
 
     def executed(self, member: str) -> GTIDSet:
-        with connect(self.own_endpoint(member), timeout=10.0) as conn:
+        with connect(self.own_endpoint(member), connect_timeout=30.0, timeout=30.0) as conn:
             return GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_executed"))
 
     def data_directory(self, member: str) -> Path:
