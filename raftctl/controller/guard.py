@@ -35,9 +35,11 @@ TICK_SECONDS: Final = 0.1
 SILENT_SECONDS_MIN: Final = 1.0  # a shorter silence is no reason to restart a controller, however short its lease
 SPEAKS_SECONDS: Final = 1.0  # a controller heard this recently is at work
 OWN_LADDER_SECONDS: Final = 3.0  # which the controller gets to fence by itself
+AWAY_SECONDS: Final = 1.0  # between two ticks
 RETRY_SECONDS: Final = 0.5
 PREPARE_SECONDS: Final = 1.0  # between two looks whether the ladder's connection is still there
 CALL_SECONDS: Final = 2.0
+USUAL_LEASE_SECONDS: Final = 4.0
 
 
 class Watch:
@@ -83,6 +85,11 @@ class Watch:
     def fencing_tried(self, now: float) -> None:
         self._next_fencing = now + RETRY_SECONDS
 
+    def was_away(self, now: float) -> None:
+        """The guard itself did not run for a while, frozen with its host perhaps: whether the controller is silent
+        remains to be seen. A lease goes on running out meanwhile."""
+        self._next_revival = max(self._next_revival, now + SILENT_SECONDS_MIN)
+
     def why(self, now: float) -> str:
         return f"the lease is over, and the controller was last heard {now - self._heard:.1f} s ago"
 
@@ -96,7 +103,7 @@ class Guard:
         self._ladder = ladder
         self._services = services
         self._reviver = ThreadPoolExecutor(1, thread_name_prefix="reviver")
-        self._watch = Watch(remembered_ttl=_recall(files), now=time.monotonic())
+        self._watch = Watch(remembered_ttl=recall(files), now=time.monotonic())
         self._remembered = self._watch.ttl
         self._busy: dict[str, Future[None]] = {}
         self._next_preparation = 0.0
@@ -106,9 +113,14 @@ class Guard:
         """For ever. Raises OSError when the directory is not usable any more: the service manager restarts it."""
         known = f"a lease lasts {self._watch.ttl:g} s" if self._watch.ttl else "there is no cluster yet"
         logger.info("guards mysqld of %s; %s", self._node, known)
+        before = time.monotonic()
         while True:
             self._listen()
-            self._act(time.monotonic())
+            now = time.monotonic()
+            if now - before > AWAY_SECONDS:
+                self._watch.was_away(now)
+            before = now
+            self._act(now)
 
     def _act(self, now: float) -> None:
         watch = self._watch
@@ -158,7 +170,10 @@ class Guard:
 
     def _remember(self, ttl: float) -> None:
         draft = self._files.memory.with_suffix(".tmp")
-        draft.write_text(json.dumps({"ttl": ttl}))
+        with draft.open("w") as file:
+            json.dump({"ttl": ttl}, file)
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(self._files.memory)
         self._remembered = ttl
 
@@ -190,12 +205,14 @@ def _bind(path: Path) -> socket.socket:
     return listening
 
 
-def _recall(files: GuardFiles) -> float:
-    """The lease's length as the last guard here knew it; 0.0 when there was none."""
+def recall(files: GuardFiles) -> float:
+    """The lease's length as the last guard here knew it; 0.0 for none. A damaged file says that there was one."""
     try:
         return float(json.loads(files.memory.read_text())["ttl"])
     except FileNotFoundError:
         return 0.0
+    except (ValueError, KeyError, TypeError):
+        return USUAL_LEASE_SECONDS
 
 
 # --- the process ----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 RENEW_SECONDS: Final = 0.2
 SILENCE_SECONDS: Final = 3.0  # then a guard that answered before counts as hung
+AWAY_SECONDS: Final = 1.0  # between two renewals
 CALL_SECONDS: Final = 2.0
 
 
@@ -49,8 +50,13 @@ class GuardLink:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket.fileno(), self._answered)
+        before = self._clock()
         try:
             while True:
+                now = self._clock()
+                if now - before > AWAY_SECONDS:
+                    self._heard = now  # it was this process that did not run
+                before = now
                 self.renew()
                 self._take_fencings()
                 if self._clock() - self._heard >= SILENCE_SECONDS and self._reviving is None:

@@ -59,6 +59,7 @@ class _Departure:
     def __init__(self, config: ControllerConfig) -> None:
         assert config.mysql is not None
         self._config = config
+        self._reigns = False
         self._files = GuardFiles(config.directory)
         password = load_secrets(config.secrets_file).admin_password
         self._endpoint = Endpoint(user=config.mysql.user, password=password, unix_socket=config.mysql.socket)
@@ -71,9 +72,11 @@ class _Departure:
         facts = self._facts()
         if facts.state.primary and facts.state.primary != me:
             return f"{facts.state.primary} is the primary: nothing to hand over"
+        self._reigns = facts.state.primary == me
         left = max(CALL_SECONDS, deadline - time.monotonic())
         self._api.post({me: member}, "/v1/switchover", {"by": f"planned stop of {me}"}, left)
         _wait(lambda: self._facts().state.primary not in ("", me), deadline, "nobody took over in time")
+        self._reigns = False
         _wait(self._is_closed, deadline, "mysqld did not become a replica in time")
         return f"{self._facts().state.primary} is the primary now"
 
@@ -94,19 +97,26 @@ class _Departure:
             return False
 
     def close(self) -> Fenced | None:
-        """Fence mysqld unless it is closed already."""
-        if self._is_closed():
+        """Fence and kill mysqld unless it is closed already. Raises HostError.
+
+        While it is this cluster's primary its controller may open it again before the SIGTERM that comes."""
+        if self._is_closed() and not self._reigns:
             return None
         why = "a planned stop, and nobody could take over"
         fenced = Ladder(endpoint=self._endpoint, services=self._services).climb()
         note_fencing(self._files, by=f"hand-over of {self._config.node}", why=why, fenced=fenced)
+        if not fenced.killed:
+            self._services.kill(Unit.MYSQLD, timeout=KILL_SECONDS)
         return fenced
 
     def stop_mysqld(self) -> str:
-        """SIGTERM, since nothing is in flight; SIGKILL when it takes too long. Raises HostError."""
+        """SIGTERM when nothing is in flight, else SIGKILL. Raises HostError."""
         pid = self._services.main_pid(Unit.MYSQLD, timeout=CALL_SECONDS)
         if pid is None:
             return "mysqld does not run"
+        if not self._is_closed():
+            self._services.kill(Unit.MYSQLD, timeout=KILL_SECONDS)
+            return "mysqld was killed: it takes writes again"
         self._services.kill(Unit.MYSQLD, signal.SIGTERM, timeout=CALL_SECONDS)
         deadline = time.monotonic() + CLEAN_STOP_SECONDS
         try:

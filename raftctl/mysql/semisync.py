@@ -83,16 +83,16 @@ def stop_waiting(conn: Connection, *, timeout: float) -> None:
 def source_off_if_idle(conn: Connection, *, timeout: float) -> bool:
     """Turn the source's flag off; False, and nothing done, when a commit waits or the server is not read-only.
 
-    Only after SET GLOBAL super_read_only = ON has *returned* (`fencing.set_super_read_only`): while it hangs the
-    variable reads ON already, and a commit under way would be acknowledged falsely. Takes up to a second."""
+    While SET GLOBAL super_read_only = ON hangs it reads ON already and read_only still OFF: a commit under way would be
+    acknowledged falsely then. Takes up to a second."""
     state = conn.query(
-        "SELECT @@GLOBAL.rpl_semi_sync_source_enabled AS enabled, @@GLOBAL.super_read_only AS super_read_only,"
-        " @@GLOBAL.gtid_owned AS owned",
+        "SELECT @@GLOBAL.rpl_semi_sync_source_enabled AS enabled, @@GLOBAL.gtid_owned AS owned,"
+        " @@GLOBAL.read_only AND @@GLOBAL.super_read_only AS read_only",
         timeout=timeout,
     )[0]
     if not state["enabled"]:
         return True
-    if not state["super_read_only"] or state["owned"] or waiting_sessions(conn):
+    if not state["read_only"] or state["owned"] or waiting_sessions(conn):
         return False
     conn.execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF", timeout=timeout)
     return True
