@@ -77,7 +77,9 @@ class ContainerHosts:
                 *("run", "--detach", "--name", self._container(name), "--hostname", name),
                 *("--network", self._network, "--ip", self.address(name)),
                 *("--env", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "--tmpfs", "/run", "--tmpfs", "/run/lock"),
-                *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--cgroupns", "host", "--memory", "1500m", IMAGE),
+                *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--cgroupns", "host"),
+                # CLONE renames directories, which overlayfs refuses for those of the image
+                *("--volume", "/var/lib/mysql", "--memory", "1500m", IMAGE),
             )
         for name in self.names:
             self.wait_for_mysqld(name)
@@ -97,7 +99,11 @@ class ContainerHosts:
         self.inventory.write_text(yaml.safe_dump({"orders": {"vars": variables, "hosts": hosts}}))
 
     def down(self) -> None:
-        subprocess.run(["docker", "rm", "--force", *map(self._container, self.names)], capture_output=True, check=False)
+        subprocess.run(
+            ["docker", "rm", "--force", "--volumes", *map(self._container, self.names)],
+            capture_output=True,
+            check=False,
+        )
         subprocess.run(["docker", "network", "rm", self._network], capture_output=True, check=False)
 
     def address(self, name: str) -> str:
