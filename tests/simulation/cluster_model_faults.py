@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from raftctl.cluster.observation import ReceiverState
+
 if TYPE_CHECKING:
     from tests.simulation.cluster_model_world import World
 
@@ -172,6 +174,12 @@ class Faults:
             controller.paused_until = 0.0
             controller.start()
         self.keep_alive()
+
+    def break_connections(self) -> None:
+        for mysqld in self._world.mysqlds.values():
+            if mysqld.alive and mysqld.receiver is not ReceiverState.OFF:
+                mysqld.stop_receiver()
+                mysqld.start_receiver()
 
     def keep_alive(self) -> None:
         """systemd restarts what ended, and nothing stays frozen."""

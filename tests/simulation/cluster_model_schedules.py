@@ -266,5 +266,5 @@ MUTATIONS = (
     ),
     _mutation(m.SameUuidAfterRebuild, "divergence", "lost-write", script=removed_numbers_come_back, **_FIVE, **_CALM),
     _mutation(m.NoComparison, "liveness", "divergence", **_THREE, receive_rate=0.1, weights=only(kill_primary=4)),
-    _mutation(m.NeverNudges, "liveness", **_THREE, weights=only(partition=4, stop_receiver=4)),
+    _mutation(m.NeverNudges, "liveness", **_THREE, ack_delay_rate=0.8, weights=only(stop_receiver=4)),
 )

@@ -25,7 +25,7 @@ from raftctl.planner.switchover import request_failover, request_switchover
 from raftctl.planner.view import ClusterView
 from tests.simulation.cluster_model_controller import Controller
 from tests.simulation.cluster_model_faults import Config, Faults
-from tests.simulation.cluster_model_mysqld import Mysqld, Transaction, Violation
+from tests.simulation.cluster_model_mysqld import Dump, Mysqld, Transaction, Violation
 
 TICK = 0.25  # seconds of virtual time
 HEAL_TICKS_MAX = 600
@@ -76,7 +76,7 @@ class World:
         self.leader = ""
         self._leaderless_until = 0.0
         self._messages: list[tuple[float, str, str, MemberReport]] = []
-        self._acks: list[tuple[float, Mysqld, int, str, int]] = []
+        self._acks: list[tuple[float, Dump, str, int]] = []
         self._pending: list[tuple[float, c.AnyCommand]] = []
         self.cloning: dict[str, tuple[float, str]] = {}
         self.stray: list[tuple[str, int, Action, int]] = []
@@ -211,14 +211,7 @@ class World:
                 self._messages.append((at, sender, to, report))
             elif self.reachable(sender, to) and self.controllers[to].running:
                 self.controllers[to].hear(report)
-        acks, self._acks = self._acks, []
-        for at, source, starts, member, position in acks:
-            if source.starts != starts or not source.alive:
-                continue
-            if at > self.now or source.frozen or not self.reachable(source.name, member):
-                self._acks.append((at, source, starts, member, position))
-            else:
-                source.acknowledge(member, position)
+        self._deliver_acks()
         pending, self._pending = self._pending, []
         for when, command in pending:
             if when > self.now:
@@ -229,6 +222,19 @@ class World:
     def connected(self, a: str, b: str) -> bool:
         """Whether the controllers' connection stands: also to one that is paused."""
         return self.controllers[b].alive and self.reachable(a, b)
+
+    def _deliver_acks(self) -> None:
+        """An acknowledgement whose connection is gone meanwhile was read before, or is lost."""
+        acks, self._acks = self._acks, []
+        for at, dump, member, position in acks:
+            source = dump.source
+            gone = self.mysqlds[member].dump is not dump
+            if source.starts != dump.source_starts or not source.alive or (gone and self.rng.random() < 0.5):
+                continue
+            if at > self.now or source.frozen or not self.reachable(source.name, member):
+                self._acks.append((at, dump, member, position))
+            else:
+                source.acknowledge(member, position)
 
     # --- effects --------------------------------------------------------------------------------------
 
@@ -317,7 +323,7 @@ class World:
                 self._check_promise(mysqld, source)
             if dump is not None:
                 delay = self.rng.choice((0.25, 2.0)) if self.rng.random() < self.config.ack_delay_rate else 0.0
-                self._acks.append((self.now + delay, dump.source, dump.source_starts, mysqld.name, dump.position))
+                self._acks.append((self.now + delay, dump, mysqld.name, dump.position))
         for _ in range(3):
             if self.rng.random() < self.apply_rate[mysqld.name]:
                 mysqld.apply()
@@ -442,9 +448,11 @@ class World:
         writing_until = self.now + 5
         for _ in range(HEAL_TICKS_MAX):
             self.tick()
-            self.writes = self.now < writing_until
             faults.keep_alive()
-            if self.now > writing_until and self.unhealed() == "":
+            if self.writes and self.now > writing_until:
+                self.writes = False
+                faults.break_connections()  # no later write makes up for the acknowledgements that this loses
+            if not self.writes and self.unhealed() == "":
                 break
         else:
             raise Violation("liveness", self.unhealed())
