@@ -128,6 +128,9 @@ def point_to(conn: Connection, source: Source, *, timeout: float) -> None:
     else:
         conn.execute("STOP REPLICA", timeout=timeout)
     _refuse_unapplied(conn)
+    if conn.scalar("SELECT @@GLOBAL.gtid_owned"):
+        _end_applier(conn)  # it waits for the rest of a transaction that the next source may never send
+        stop_replica(conn, timeout=timeout)
     conn.execute(
         # a statement that does not name the period sets it to half of replica_net_timeout
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s,"

@@ -77,7 +77,7 @@ def test_a_promoted_server_lets_go_of_it_at_once(mysqld_factory: MySQLFactory) -
     with promoted.admin() as admin:
         forget_source(admin, timeout=20.0)
         assert observe(admin).channel is None
-    wait_until(lambda: not has_begun(promoted), what="what was begun is rolled back", timeout=30)
+    wait_until(lambda: not has_begun(promoted), what="what was begun is rolled back", timeout=120)
 
 
 def test_it_is_owned_by_the_applier_and_held_by_nobody(mysqld_factory: MySQLFactory) -> None:
@@ -98,7 +98,6 @@ def test_a_replica_that_changes_its_source_starts_it_anew(mysqld_factory: MySQLF
         start_receiver(admin, timeout=DEADLINE_S)
         start_applier(admin, timeout=DEADLINE_S)
         assert wait_receiving(admin, timeout=DEADLINE_S)
-    # Mostly at once; MySQL itself gives up waiting for the rest after a minute.
     wait_until(lambda: not has_begun(replica), what="its applier has rolled it back", timeout=120)
 
 
