@@ -27,6 +27,7 @@ class Counter(SyncObj):  # type: ignore[misc]
                 raftMinTimeout=election,
                 raftMaxTimeout=2 * election,
                 leaderFallbackTimeout=2 * election,
+                connectionTimeout=max(3.5, 2 * election),  # it insists on no less than raftMaxTimeout
                 appendEntriesUseBatch=False,  # with it, an entry waits for the next heartbeat
                 journalFile=str(Path(settings["directory"]) / "journal"),
                 commandsWaitLeader=False,
