@@ -1,1 +1,1 @@
-"""The daemon on every host: Raft's shell (write-ahead log, peer transport, driver) and what stands on it."""
+"""The daemon on every host: keeps its own mysqld as the log says, and decides for all while it leads."""

@@ -15,12 +15,12 @@ from raftctl.cluster.state import ClusterState
 from raftctl.consensus.types import NotLeader
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.messages import Failover, Operation, OperationResult, Propose, Switchover
-from raftctl.controller.raft_node import ProposalLost, RaftStatus
 from raftctl.controller.reports import ReportBook
 from raftctl.planner.leader import decide
 from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.switchover import request_failover, request_switchover
 from raftctl.planner.view import ClusterView
+from raftctl.raftnode.raft_node import ProposalLost, RaftStatus
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from raftctl.consensus.types import Config, Event, NotLeader, Role
 from raftctl.controller import gate_protocol, messages
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.config import ControllerConfig, Secrets
-from raftctl.controller.events import NodeEvent, NodeEventKind
 from raftctl.controller.gate_server import GateServer
 from raftctl.controller.guard_link import GuardLink
 from raftctl.controller.guard_protocol import GuardFiles, Renewal
@@ -32,12 +31,13 @@ from raftctl.controller.keeper import Keeper
 from raftctl.controller.leader import Leader
 from raftctl.controller.lease import Lease, may_be_granted
 from raftctl.controller.messages import Operation, OperationResult
-from raftctl.controller.raft_node import ProposalLost, RaftNode
 from raftctl.controller.reports import ReportBook
-from raftctl.controller.transport import Address
-from raftctl.controller.wire import ClusterKey
 from raftctl.hosts.services import local_services
 from raftctl.mysql.client import Endpoint
+from raftctl.raftnode.events import NodeEvent, NodeEventKind
+from raftctl.raftnode.raft_node import ProposalLost, RaftNode
+from raftctl.raftnode.transport import Address
+from raftctl.raftnode.wire import ClusterKey
 
 logger = logging.getLogger(__name__)
 

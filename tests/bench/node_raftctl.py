@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from raftctl.consensus.types import Config, Entry, NotLeader, Role
-from raftctl.controller.raft_node import ProposalLost, RaftNode
-from raftctl.controller.transport import Address
-from raftctl.controller.wire import ClusterKey
+from raftctl.raftnode.raft_node import ProposalLost, RaftNode
+from raftctl.raftnode.transport import Address
+from raftctl.raftnode.wire import ClusterKey
 from tests.bench.front_end import Answer, serve
 
 

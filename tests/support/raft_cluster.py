@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from raftctl.controller.transport import Address
+from raftctl.raftnode.transport import Address
 from raftctl.sandbox.network import LOOPBACK, NamespaceNetwork, free_ports
 from tests.support.waiting import wait_until
 

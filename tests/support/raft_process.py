@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from raftctl.consensus.types import Config, Entry, Event, NotLeader
-from raftctl.controller.events import NodeEvent
-from raftctl.controller.raft_node import ProposalLost, RaftNode
-from raftctl.controller.transport import Address
-from raftctl.controller.wire import ClusterKey
 from raftctl.errors import RaftctlError
+from raftctl.raftnode.events import NodeEvent
+from raftctl.raftnode.raft_node import ProposalLost, RaftNode
+from raftctl.raftnode.transport import Address
+from raftctl.raftnode.wire import ClusterKey
 
 
 class Process:

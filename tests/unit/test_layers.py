@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "raftctl"
 # Every package (or module at the top) and the ones that it may import. Everybody may import `errors` and `secret`.
 MAY_IMPORT = {
     "consensus": {"consensus"},
+    "raftnode": {"raftnode", "consensus"},
     "cluster": {"cluster"},
     "planner": {"planner", "cluster"},
     "mysql": {"mysql", "cluster"},
@@ -20,7 +21,18 @@ MAY_IMPORT = {
     "inventory": {"inventory", "planner", "cluster"},
     "tls": set(),
     "api_client": {"tls", "cluster"},
-    "controller": {"controller", "planner", "cluster", "consensus", "mysql", "hosts", "inventory", "tls", "api_client"},
+    "controller": {
+        "controller",
+        "planner",
+        "cluster",
+        "raftnode",
+        "consensus",
+        "mysql",
+        "hosts",
+        "inventory",
+        "tls",
+        "api_client",
+    },
     "bootstrap": {"bootstrap", "planner", "cluster", "controller", "mysql", "hosts", "inventory", "tls", "api_client"},
     "sandbox": {"sandbox", "bootstrap", "cluster", "mysql", "hosts", "inventory", "api_client"},
 }

@@ -19,9 +19,9 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from raftctl.controller.connection import HANDSHAKE_TIMEOUT, Connection
-from raftctl.controller.events import NodeEvent, NodeEventKind
-from raftctl.controller.wire import (
+from raftctl.raftnode.connection import HANDSHAKE_TIMEOUT, Connection
+from raftctl.raftnode.events import NodeEvent, NodeEventKind
+from raftctl.raftnode.wire import (
     AcceptorHandshake,
     ClusterKey,
     DiallerHandshake,

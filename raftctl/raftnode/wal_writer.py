@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 from raftctl.consensus.types import Entry, HardState, Snapshot
-from raftctl.controller.wal import Wal
+from raftctl.raftnode.wal import Wal
 
 EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
 _JOIN_TIMEOUT: Final = 5.0

@@ -19,7 +19,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from raftctl.controller.wire import (
+from raftctl.raftnode.wire import (
     MAX_FRAME_BYTES,
     MAX_HANDSHAKE_BYTES,
     AcceptorHandshake,

@@ -34,13 +34,13 @@ from raftctl.consensus.types import (
     Role,
     Snapshot,
 )
-from raftctl.controller.events import NodeEvent, NodeEventKind
-from raftctl.controller.raft_waiting import ProposalLost, Proposals, Reads
-from raftctl.controller.transport import Address, PeerTransport, TLSContexts
-from raftctl.controller.wal import Wal
-from raftctl.controller.wal_writer import WalWriter, Write, end_process
-from raftctl.controller.wire import AppMessage, ClusterKey, PeerMessage, ReadIndexReply, ReadIndexRequest
 from raftctl.errors import RaftctlError
+from raftctl.raftnode.events import NodeEvent, NodeEventKind
+from raftctl.raftnode.transport import Address, PeerTransport, TLSContexts
+from raftctl.raftnode.waiting import ProposalLost, Proposals, Reads
+from raftctl.raftnode.wal import Wal
+from raftctl.raftnode.wal_writer import WalWriter, Write, end_process
+from raftctl.raftnode.wire import AppMessage, ClusterKey, PeerMessage, ReadIndexReply, ReadIndexRequest
 
 __all__ = ["COMPACT_AFTER_BYTES", "MAX_COMMAND_BYTES", "NodeStopped", "ProposalLost", "RaftNode", "RaftStatus"]
 

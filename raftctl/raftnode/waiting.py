@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from raftctl.consensus.types import Entry, ReadResult
-from raftctl.controller.wire import PeerMessage, ReadIndexReply, ReadIndexRequest
 from raftctl.errors import RaftctlError
+from raftctl.raftnode.wire import PeerMessage, ReadIndexReply, ReadIndexRequest
 
 
 class ProposalLost(RaftctlError):

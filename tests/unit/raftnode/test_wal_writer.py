@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from raftctl.consensus.membership import Membership
 from raftctl.consensus.types import Entry, EntryKind, HardState, Snapshot
-from raftctl.controller.wal import Wal
-from raftctl.controller.wal_writer import EXIT_BROKEN, WalWriter, Write, merge
+from raftctl.raftnode.wal import Wal
+from raftctl.raftnode.wal_writer import EXIT_BROKEN, WalWriter, Write, merge
 from tests.support.raft_cluster import ROOT
 
 
@@ -80,8 +80,8 @@ def test_a_disk_that_refuses_ends_the_process(tmp_path: Path) -> None:
     code = (
         "import asyncio, os, pathlib, sys\n"
         "from raftctl.consensus.types import HardState\n"
-        "from raftctl.controller.wal import Wal\n"
-        "from raftctl.controller.wal_writer import WalWriter, Write\n"
+        "from raftctl.raftnode.wal import Wal\n"
+        "from raftctl.raftnode.wal_writer import WalWriter, Write\n"
         "wal, _ = Wal.open(pathlib.Path(sys.argv[1]), cluster_id='orders', node_id='db1')\n"
         "os.dup2(os.open('/dev/full', os.O_WRONLY), wal._fd)\n"
         "async def main():\n"

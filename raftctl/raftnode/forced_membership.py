@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from raftctl.consensus.membership import Membership
 from raftctl.consensus.types import Entry, EntryKind, HardState
-from raftctl.controller.wal import Wal
-from raftctl.controller.wal_records import Recovered
+from raftctl.raftnode.wal import Wal
+from raftctl.raftnode.wal_records import Recovered
 
 
 class LogPosition(NamedTuple):

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from raftctl.bootstrap.tls import create_authority, issue_node
-from raftctl.controller.connection import MAX_MESSAGE_BYTES
-from raftctl.controller.events import NodeEvent, NodeEventKind
-from raftctl.controller.transport import MAX_UNAUTHENTICATED, Address, PeerTransport, TLSContexts
-from raftctl.controller.wire import (
+from raftctl.raftnode.connection import MAX_MESSAGE_BYTES
+from raftctl.raftnode.events import NodeEvent, NodeEventKind
+from raftctl.raftnode.transport import MAX_UNAUTHENTICATED, Address, PeerTransport, TLSContexts
+from raftctl.raftnode.wire import (
     MAX_FRAME_BYTES,
     AppMessage,
     ClusterKey,
@@ -334,7 +334,7 @@ async def test_the_end_of_a_killed_process_is_an_eof(start: Start) -> None:
     peers = addresses("db1", "db2")
     a = await start("db2", peers)
     code = (
-        "import sys; from tests.unit.controller import test_transport as t; import time\n"
+        "import sys; from tests.unit.raftnode import test_transport as t; import time\n"
         "sock, _ = t.open_session(t.Address(sys.argv[1], int(sys.argv[2])), node_id='db1', peer_id='db2')\n"
         "time.sleep(600)"
     )

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from raftctl.consensus.types import Entry, HardState, Snapshot
-from raftctl.controller.wal_records import Batch, FileHeader, Recovered, encode_record, read_log
 from raftctl.errors import RaftctlError
+from raftctl.raftnode.wal_records import Batch, FileHeader, Recovered, encode_record, read_log
 
 FORMAT_VERSION: Final = 1
 FILE_NAME: Final = "raft.wal"

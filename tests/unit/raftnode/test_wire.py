@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raftctl.consensus.types import AppendEntries, Entry, EntryKind, RequestVote
-from raftctl.controller.wire import (
+from raftctl.raftnode.wire import (
     MAX_HANDSHAKE_BYTES,
     AcceptorHandshake,
     AppMessage,

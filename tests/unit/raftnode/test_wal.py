@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from raftctl.consensus.membership import Membership
 from raftctl.consensus.types import Entry, EntryKind, HardState, Snapshot
-from raftctl.controller.wal import FILE_NAME, LogIdentityError, LogInUseError, Wal, WalWriteError
-from raftctl.controller.wal_records import Recovered
 from raftctl.errors import CorruptLogError
+from raftctl.raftnode.wal import FILE_NAME, LogIdentityError, LogInUseError, Wal, WalWriteError
+from raftctl.raftnode.wal_records import Recovered
 
 
 def entry(*, index: int, term: int = 1, data: bytes = b"x") -> Entry:
@@ -179,7 +179,7 @@ def test_a_log_of_another_node_or_cluster_is_refused(tmp_path: Path) -> None:
 def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
     wal, _ = open_wal(tmp_path)
     code = (
-        "import sys, pathlib; from raftctl.controller.wal import Wal\n"
+        "import sys, pathlib; from raftctl.raftnode.wal import Wal\n"
         "Wal.open(pathlib.Path(sys.argv[1]), cluster_id='orders', node_id='db1')"
     )
     done = subprocess.run(

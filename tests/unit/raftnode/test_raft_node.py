@@ -15,13 +15,13 @@ import msgspec
 import pytest
 
 from raftctl.consensus.types import ChangeRefused, Config, Entry, EntryKind, EventKind, HardState, NotLeader, Role
-from raftctl.controller.events import NodeEventKind
-from raftctl.controller.forced_membership import make_sole_voter, position
-from raftctl.controller.raft_node import MAX_COMMAND_BYTES, NodeStopped, ProposalLost, RaftNode
-from raftctl.controller.transport import Address
-from raftctl.controller.wal import FILE_NAME, LogInUseError, Wal
-from raftctl.controller.wal_writer import EXIT_BROKEN
-from raftctl.controller.wire import ClusterKey
+from raftctl.raftnode.events import NodeEventKind
+from raftctl.raftnode.forced_membership import make_sole_voter, position
+from raftctl.raftnode.raft_node import MAX_COMMAND_BYTES, NodeStopped, ProposalLost, RaftNode
+from raftctl.raftnode.transport import Address
+from raftctl.raftnode.wal import FILE_NAME, LogInUseError, Wal
+from raftctl.raftnode.wal_writer import EXIT_BROKEN
+from raftctl.raftnode.wire import ClusterKey
 from raftctl.sandbox.network import free_ports
 from tests.support.raft_cluster import ROOT
 
@@ -414,8 +414,8 @@ def test_a_state_machine_that_fails_ends_the_process(tmp_path: Path) -> None:
     wal.close()
     code = (
         "import asyncio, pathlib, sys\n"
-        "from raftctl.controller.wal_writer import end_process\n"
-        "from tests.unit.controller.test_raft_node import Address, Member\n"
+        "from raftctl.raftnode.wal_writer import end_process\n"
+        "from tests.unit.raftnode.test_raft_node import Address, Member\n"
         "async def main():\n"
         "    member = Member('n1', {'n1': Address('127.0.0.1', 0)}, pathlib.Path(sys.argv[1]),\n"
         "                    apply=lambda entry: 1 // 0, on_fatal=end_process)\n"
