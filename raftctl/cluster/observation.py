@@ -67,6 +67,7 @@ class MySQLObservation(msgspec.Struct, frozen=True):
     semi_sync: SemiSync
     receivers: tuple[str, ...] = ()  # account names of the replicas whose dump threads run here
     donates: bool = False  # a CLONE from here is under way
+    relay_log_synced: bool = True  # what is received is on disk before it is acknowledged (sync_relay_log = 1)
 
     @property
     def holds(self) -> GTIDSet:

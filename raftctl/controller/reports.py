@@ -9,7 +9,7 @@ import msgspec
 from raftctl.cluster.facts import MemberReport
 from raftctl.cluster.state import ClusterState
 from raftctl.planner.sync_set import receives
-from raftctl.planner.view import ClusterView, Seen, proof
+from raftctl.planner.view import CAUGHT_UP_SECONDS, ClusterView, Seen, proof
 
 
 class _Kept(msgspec.Struct):
@@ -17,6 +17,9 @@ class _Kept(msgspec.Struct):
     at: float
     receiving_at: float
     first: MemberReport
+    marked: MemberReport  # the next to become `earlier`
+    marked_at: float
+    earlier: MemberReport | None = None
 
 
 class ReportBook:
@@ -32,7 +35,10 @@ class ReportBook:
         receiving = bool(state.primary) and receives(state, report)
         receiving_at = now if receiving else kept.receiving_at if kept else float("-inf")
         first = kept.first if kept and proof(kept.report) == proof(report) else report
-        self._kept[report.member] = _Kept(report, now, receiving_at, first)
+        marked, marked_at, earlier = (kept.marked, kept.marked_at, kept.earlier) if kept else (report, now, None)
+        if now - marked_at >= CAUGHT_UP_SECONDS:
+            marked, marked_at, earlier = report, now, marked
+        self._kept[report.member] = _Kept(report, now, receiving_at, first, marked, marked_at, earlier)
 
     def forget_time(self, now: float) -> None:
         """This process was away (stopped, starved): the silence of others in that time means nothing."""
@@ -53,6 +59,7 @@ class ReportBook:
                     receiving_age=now - kept.receiving_at,
                     connected=name in connected,
                     first=kept.first,
+                    earlier=kept.earlier,
                 )
                 for name, kept in self._kept.items()
             },

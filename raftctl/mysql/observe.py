@@ -60,7 +60,7 @@ WHERE COMMAND LIKE 'Binlog Dump%' OR COMMAND = 'clone'
 _SETTINGS = """
 SELECT @@server_uuid AS server_uuid, @@server_id AS server_id, @@version AS version,
        @@GLOBAL.read_only AS read_only, @@GLOBAL.super_read_only AS super_read_only,
-       @@GLOBAL.offline_mode AS offline_mode,
+       @@GLOBAL.offline_mode AS offline_mode, @@GLOBAL.sync_relay_log = 1 AS relay_log_synced,
        @@GLOBAL.gtid_purged AS gtid_purged, @@GLOBAL.gtid_executed AS gtid_executed
 """
 
@@ -119,6 +119,7 @@ def parse_observation(channel_rows: Sequence[Row], status_rows: Sequence[Row], s
         ),
         receivers=tuple(sorted(row["value"] for row in status_rows if row["name"] == "dump thread")),
         donates="clone" in status,
+        relay_log_synced=bool(settings["relay_log_synced"]),
     )
 
 

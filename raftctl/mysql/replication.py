@@ -14,6 +14,7 @@ from raftctl.cluster.gtid import GTIDSet
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection
 from raftctl.mysql.errors import NotApplied, NotVerified
+from raftctl.mysql.relay_log import sync_relay_logs
 from raftctl.mysql.sessions import end_own_sessions, kill
 from raftctl.mysql.waiting import becomes_true, require
 from raftctl.secret import Secret
@@ -36,7 +37,7 @@ class Source:
 
 
 def stop_receiver(conn: Connection, *, spare: Collection[int], timeout: float) -> None:
-    """Stop receiving, for good: the promise of rule R3. The applier goes on.
+    """Stop receiving, for good, with everything received on disk: the promise of rule R3. The applier goes on.
 
     A START REPLICA that an abandoned session of ours sent earlier could still be on its way to be executed. So all
     other sessions of our account are ended first; `spare` are the thread ids of those known to be harmless (the
@@ -44,6 +45,7 @@ def stop_receiver(conn: Connection, *, spare: Collection[int], timeout: float) -
     end_own_sessions(conn, spare=spare, timeout=timeout)
     conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
     require(conn, "the receiver to stop", lambda: receiver_state(conn) == "OFF", timeout)
+    sync_relay_logs(conn)  # what is said to be held must be there after a power failure, too
 
 
 def start_receiver(conn: Connection, *, timeout: float) -> None:

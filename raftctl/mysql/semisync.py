@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from raftctl.mysql.client import Connection
 from raftctl.mysql.errors import NotVerified
+from raftctl.mysql.relay_log import UNSYNCED_EVENTS, sync_relay_logs
 from raftctl.mysql.replication import receiver_state, start_receiver
 from raftctl.mysql.server_config import SEMI_SYNC_TIMEOUT_MS
 from raftctl.mysql.waiting import require
@@ -101,14 +102,26 @@ def source_off_if_idle(conn: Connection, *, timeout: float) -> bool:
 def become_replica(conn: Connection, *, acknowledging: bool, timeout: float) -> None:
     """Acknowledge, or do not, what is received from now on.
 
-    The flag counts when the receiver connects, so a running receiver that behaves otherwise is restarted. When
-    this returns, a replica that shall not acknowledge does not. One that shall does as soon as it is connected to a
-    semi-sync source."""
+    One that acknowledges syncs its relay log after every event (rule R2), which limits it to a fraction of what a busy
+    primary writes; one that does not leaves that to the operating system, and so catches up. The flag counts when the
+    receiver connects, so a running receiver that behaves otherwise is restarted. When this returns, a replica that
+    shall not acknowledge does not, and one that shall has everything on disk that it ever received; it acknowledges as
+    soon as it is connected to a semi-sync source."""
+    synced = conn.scalar("SELECT @@GLOBAL.sync_relay_log") == 1
+    if acknowledging:
+        conn.execute("SET GLOBAL sync_relay_log = 1", timeout=timeout)
     conn.execute("SET GLOBAL rpl_semi_sync_replica_enabled = %s", (int(acknowledging),), timeout=timeout)
     acknowledges = _status(conn, "replica_status") == "ON"
-    if receiver_state(conn) != "OFF" and acknowledges != acknowledging:
+    as_wanted = acknowledges == acknowledging and (synced or not acknowledging)
+    restart = receiver_state(conn) != "OFF" and not as_wanted
+    if restart:
         conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
         require(conn, "the receiver to stop", lambda: receiver_state(conn) == "OFF", timeout)
+    if acknowledging:
+        sync_relay_logs(conn)
+    else:
+        conn.execute("SET GLOBAL sync_relay_log = %s", (UNSYNCED_EVENTS,), timeout=timeout)
+    if restart:
         start_receiver(conn, timeout=timeout)
     if not acknowledging and _status(conn, "replica_status") == "ON":
         raise NotVerified(f"{conn.endpoint}: still acknowledges")

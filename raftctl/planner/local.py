@@ -58,6 +58,8 @@ class PointTo(Action, frozen=True):
 
 
 class SetAcknowledging(Action, frozen=True):
+    """Acknowledge what is received, which is then on disk first; or do not, and receive several times as fast."""
+
     on: bool
 
 
@@ -308,10 +310,10 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
         return LocalPlan((SourceOff(),), note="stops waiting for acknowledgements")
     if not context.confirmed:
         return LocalPlan(note="waits for the controllers' quorum")
-    acknowledging = me in state.sync_set
-    if seen.semi_sync.replica_enabled != acknowledging:
+    acknowledging = me in state.sync_set and state.source_acks > 0
+    if not seen.semi_sync.replica_enabled == seen.relay_log_synced == acknowledging:
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
-    if context.incomplete and not acknowledging:
+    if context.incomplete and me not in state.sync_set:
         return _begin_again(state, me, seen)
     # A member outside S may point there since an earlier reign, and have received what was removed since.
     compared = me in state.sync_set or context.primary_executed is not None

@@ -2,7 +2,8 @@
 
 Shrinking: Lockout (the primary locks the leaver's replication account and ends its connection), then wait until k of
 the others hold everything that the primary had by then, then ShrinkSyncSet. Returning: Admit (replicates without
-acknowledging), then GrowSyncSet. With k unchanged growing needs no proof: what k members held, k members still hold.
+acknowledging), then, when it has nearly caught up, GrowSyncSet. With k unchanged growing needs no proof: what k members
+held, k members still hold.
 
 With the policy `available` k follows the size of S: it is lowered together with S, by the same command, and raised by
 ChangeAcks once S has grown. With k = 0 nobody but the primary is known to hold everything, and nobody else is promoted.
@@ -20,7 +21,6 @@ from raftctl.planner.view import UP_STATES, ClusterView
 
 Change = Lockout | ShrinkSyncSet | Admit | GrowSyncSet | ChangeAcks
 
-NEARLY_CAUGHT_UP = 1000  # transactions; received in well under a second
 GRACE_SECONDS = 5.0  # a replica may reconnect or restart within this time without leaving S
 
 
@@ -111,7 +111,9 @@ def _holders(state: ClusterState, view: ClusterView, members: list[str]) -> list
     if source is None:
         return []
     everything = source.gtid_executed | source.gtid_owned
-    return [m for m in members if (o := _observation(view.report(state, m))) and everything <= o.holds]
+    observations = {m: _observation(view.report(state, m)) for m in members}
+    # One that does not acknowledge yet may not have on disk what it holds.
+    return [m for m, o in observations.items() if o and o.semi_sync.replica_enabled and everything <= o.holds]
 
 
 def _change_acks(state: ClusterState, view: ClusterView) -> ChangeAcks | None:
@@ -124,10 +126,10 @@ def _change_acks(state: ClusterState, view: ClusterView) -> ChangeAcks | None:
         lower = min(k, wanted)
         return ChangeAcks(based_on=state.version, required_acks=lower, source_acks=wanted, why="fewer are wanted")
     if wanted > waits:
-        ready = [m for m in replicas if _acknowledges_soon(state, view, m)]
+        ready = [m for m in replicas if _has_nearly_caught_up(state, view, m)]
         if len(ready) < wanted:
             return None
-        why = f"{', '.join(ready)} acknowledge"
+        why = f"{', '.join(ready)} can acknowledge"
         return ChangeAcks(based_on=state.version, required_acks=k, source_acks=wanted, why=why)
     report = view.report(state, state.primary)
     if waits == k or report is None or report.version != state.version or report.source_acks != waits:
@@ -139,14 +141,17 @@ def _change_acks(state: ClusterState, view: ClusterView) -> ChangeAcks | None:
     return ChangeAcks(based_on=state.version, required_acks=waits, source_acks=waits, why=why)
 
 
-def _acknowledges_soon(state: ClusterState, view: ClusterView, member: str) -> bool:
-    """Whether commits that wait for this member would not wait for long: it acknowledges, and has nearly caught up."""
-    report, source = view.up(state, member), _observation(view.report(state, state.primary))
+def _has_nearly_caught_up(state: ClusterState, view: ClusterView, member: str) -> bool:
+    """Whether commits that wait for this member would not wait for long: it holds what the primary had a moment ago.
+
+    A number of transactions would not do: reports are up to a second apart, and in that time a primary may write
+    thousands."""
+    report, primary = view.up(state, member), view.members.get(state.primary)
     observation = _observation(report)
+    source = _observation(primary.earlier or primary.report) if primary else None
     if observation is None or source is None or not receives(state, report):
         return False
-    behind = (source.gtid_executed - observation.holds).count()
-    return observation.semi_sync.replica_status and behind <= NEARLY_CAUGHT_UP
+    return source.gtid_executed <= observation.holds
 
 
 def _admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
@@ -174,6 +179,6 @@ def _grow(state: ClusterState, view: ClusterView, member: str) -> GrowSyncSet | 
         return None
     if report.version != state.version or report.mysql.state is not MySQLState.REPLICA:
         return None
-    if not receives(state, report) or not state.floor <= observation.holds:
+    if not _has_nearly_caught_up(state, view, member) or not state.floor <= observation.holds:
         return None
     return GrowSyncSet(based_on=state.version, member=member)

@@ -92,8 +92,11 @@ def test_another_target_is_chosen_when_it_has_applied(spoiled_stage: Stage) -> N
     assert primary
     first, second = sorted(replicas_of(stage, primary))
     with stage.writing() as writer:
-        with appliers_held(stage, first):
+        with appliers_held(stage, first), connect(stage.endpoint(primary), timeout=60.0) as lock:
             assert writer.wait_for(50, 60)
+            # Whatever only `first` had received could only come from it: nobody else could take over then.
+            lock.execute(f"LOCK TABLES `{stage.database}`.raftctl_written READ")
+            wait_until(lambda: stage.executed(second) == stage.executed(primary), what=f"{second} to have all")
             stage.sandbox.kill(primary, Target.MYSQLD)
             status = stage.wait(lambda s: s.primary == second and s.phase == "steady", f"{second} takes over")
             assert status.primary == second

@@ -76,13 +76,16 @@ class Faults:
     def _name(self) -> str:
         return self._rng.choice(list(self._world.mysqlds))
 
-    def kill_mysqld(self, name: str = "") -> None:
+    def kill_mysqld(self, name: str = "", *, power: bool = False) -> None:
         name = name or self._name()
         if name in self._world.cloning:
             return
         mysqld = self._world.mysqlds[name]
-        self._world.trace(lambda: f"FAULT kill mysqld {name}")
-        mysqld.kill()
+        self._world.trace(lambda: f"FAULT kill mysqld {name}{', power fails' if power else ''}")
+        if power:
+            mysqld.lose_power(self._rng.randint(0, len(mysqld.unsynced)))
+        else:
+            mysqld.kill()
         self._later(lambda: self._restart(name))
 
     def _restart(self, name: str) -> None:
@@ -101,12 +104,12 @@ class Faults:
 
     def kill_host(self) -> None:
         name = self._name()
-        self.kill_mysqld(name)
+        self.kill_mysqld(name, power=True)
         self.kill_controller(name)
 
     def kill_everything(self) -> None:
         for name in self._world.mysqlds:
-            self.kill_mysqld(name)
+            self.kill_mysqld(name, power=True)
             self.kill_controller(name)
 
     def pause_controller(self) -> None:

@@ -113,26 +113,39 @@ class ShrinkWithoutOwned(_BlindPrimary):
         return replace(observation, gtid_owned=GTIDSet())
 
 
+def _with_flag(view: ClusterView, *, on: bool) -> ClusterView:
+    """As if everybody reported the acknowledging flag to be like that."""
+    return replace(view, members={m: _flagged(seen, on=on) for m, seen in view.members.items()})
+
+
+def _flagged(seen: Seen, *, on: bool) -> Seen:
+    mysql = seen.report.mysql
+    if mysql is None or mysql.observation is None:
+        return seen
+    semi_sync = replace(mysql.observation.semi_sync, replica_enabled=on)
+    observation = replace(mysql.observation, semi_sync=semi_sync)
+    return replace(seen, report=replace(seen.report, mysql=replace(mysql, observation=observation)))
+
+
+class UnsyncedHolders(Rules):
+    """R2: a replica that does not sync what it receives counts as holding it."""
+
+    def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
+        change = decide(state, view)
+        return decide(state, _with_flag(view, on=True)) if state.source_acks > state.required_acks else change
+
+
 class OutsidersAcknowledge(Rules):
     """R6: a member outside S replicates with its acknowledging flag on."""
 
     def decide(self, state: ClusterState, view: ClusterView) -> Verdict:
-        return decide(state, replace(view, members={m: self._without_flag(s) for m, s in view.members.items()}))
-
-    @staticmethod
-    def _without_flag(seen: Seen) -> Seen:
-        mysql = seen.report.mysql
-        if mysql is None or mysql.observation is None:
-            return seen
-        semi_sync = replace(mysql.observation.semi_sync, replica_enabled=False)
-        observation = replace(mysql.observation, semi_sync=semi_sync)
-        return replace(seen, report=replace(seen.report, mysql=replace(mysql, observation=observation)))
+        return decide(state, _with_flag(view, on=False))
 
     def decide_local(self, state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
         plan = decide_local(state, me, seen, context)
         if local.SetAcknowledging(on=False) in plan.actions and state.primary not in ("", me):
             semi_sync = replace(seen.semi_sync, replica_enabled=False)
-            return decide_local(state, me, replace(seen, semi_sync=semi_sync), context)
+            return decide_local(state, me, replace(seen, semi_sync=semi_sync, relay_log_synced=False), context)
         return plan
 
 

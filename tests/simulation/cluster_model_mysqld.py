@@ -77,6 +77,7 @@ class Mysqld:
         self.executed_set = GTIDSet()
         self.purged = GTIDSet()
         self.relay: list[Transaction] = []
+        self.unsynced: list[Transaction] = []  # received, and lost when the host loses power
         self.received_set = GTIDSet()
         self.channel: Mysqld | None = None
         self.locked: set[str] = set()
@@ -117,6 +118,15 @@ class Mysqld:
             self._execute(commit.transaction)
         self.waiting = []
 
+    def lose_power(self, keep: int) -> None:
+        """As `kill`; of what was received and never synced, only the first `keep` transactions are still there."""
+        self.kill()
+        for transaction in self.unsynced[keep:]:
+            if transaction in self.relay:
+                self.relay.remove(transaction)
+            self.received_set -= transaction.gtids
+        self.unsynced = []
+
     @property
     def answers(self) -> bool:
         return self.alive and not self.frozen
@@ -129,7 +139,7 @@ class Mysqld:
         """Executed, waiting or in the relay log: on disk."""
         return (
             self.executed.get(transaction.gtid) == transaction.content
-            or any(t == transaction for t in self.relay)
+            or any(t == transaction and t not in self.unsynced for t in self.relay)
             or any(c.transaction == transaction for c in self.waiting)
         )
 
@@ -233,6 +243,8 @@ class Mysqld:
             if transaction.gtid in self.executed or self.received_set.has(*transaction.gtid):
                 continue
             self.relay.append(transaction)
+            if not self.acknowledging:
+                self.unsynced.append(transaction)
             self.received_set |= transaction.gtids
             got = True
             count -= 1
@@ -253,6 +265,7 @@ class Mysqld:
 
     def stop_receiver(self) -> None:
         self.receiver, self.dump = ReceiverState.OFF, None
+        self.unsynced = []
 
     def start_receiver(self) -> None:
         if self.channel is not None and self.receiver is ReceiverState.OFF:
@@ -321,6 +334,7 @@ class Mysqld:
         self.kill()
         self.binlog, self.executed, self.executed_set = [], {}, GTIDSet()
         self.purged, self.received_set, self.relay, self.channel = GTIDSet(), GTIDSet(), [], None
+        self.unsynced = []
         if renew_uuid:
             self.renew_uuid()
 
@@ -356,6 +370,7 @@ class Mysqld:
                 replica_status=bool(self.dump and self.dump.acknowledging),
             ),
             donates=donates,
+            relay_log_synced=self.acknowledging,
         )
 
     def _channel(self) -> Channel | None:

@@ -157,8 +157,27 @@ def lowered_and_raised(world: World) -> Iterator[None]:
     yield from _until(world, lambda: world.state.required_acks == 1)
 
 
+def raised_on_what_is_unsynced(world: World) -> Iterator[None]:
+    """With `available`: the replicas have received and not applied everything, and their controllers hang before they
+    begin to acknowledge."""
+    yield from _steady(world)
+    replicas = [m for m in world.mysqlds if m != world.state.primary]
+    for name in replicas:
+        world.mysqlds[name].kill()
+    yield from _until(world, lambda: world.state.required_acks == 0)
+    yield from _for(20)
+    for name in replicas:
+        world.apply_rate[name] = 0.0
+        world.mysqlds[name].start()
+    yield from _until(world, lambda: world.state.source_acks == 1)
+    for name in replicas:
+        world.controllers[name].paused_until = world.now + 5.0
+    yield from _for(24)
+    world.apply_rate |= dict.fromkeys(replicas, 1.0)
+
+
 def lone_primary_dies(world: World) -> Iterator[None]:
-    """With `available`: the only member of S dies, while the others are back and do not hold everything yet."""
+    """With `available`: the only one that holds everything dies, while others are back in S."""
     yield from _steady(world)
     primary = world.state.primary
     replicas = [m for m in world.mysqlds if m != primary]
@@ -167,9 +186,10 @@ def lone_primary_dies(world: World) -> Iterator[None]:
     yield from _until(world, lambda: world.state.required_acks == 0)
     yield from _for(20)
     for name in replicas:
-        world.receive_rate[name] = 0.02
         world.mysqlds[name].start()
     yield from _until(world, lambda: len(world.state.sync_set) > 1)
+    world.receive_rate |= dict.fromkeys(replicas, 0.0)
+    yield from _for(4)
     world.mysqlds[primary].kill()
     yield from _for(60)
 
@@ -225,6 +245,7 @@ MUTATIONS = (
     ),
     _mutation(m.RaiseAtOnce, "ack-set", script=lowered_and_raised, **_LOWERED, **_CALM),
     _mutation(m.RaiseWithoutHolders, "ack-set", script=lowered_and_raised, **_LOWERED, **_CALM),
+    _mutation(m.UnsyncedHolders, "ack-set", script=raised_on_what_is_unsynced, **_LOWERED, **_CALM),
     _mutation(m.LowerBeforeCommit, "ack-set", script=lowered_and_raised, **_LOWERED, **_CALM),
     _mutation(m.AloneIsAsync, "lost-write", script=lone_primary_dies, **_LOWERED, **_CALM),
     _mutation(m.LocksNobody, "ack-set", script=sole_acker_falls_silent(0.3), **_THREE, **_CALM),

@@ -469,7 +469,8 @@ class World:
         if [m for m in self.mysqlds.values() if m.writable] != [primary]:
             return f"writable: {[m.name for m in self.mysqlds.values() if m.writable]}, primary: {primary.name}"
         for m in self.mysqlds.values():
-            if m is not primary and not (m.dump and m.channel is primary and m.acknowledging):
+            replicates = m.dump is not None and m.channel is primary and m.acknowledging == bool(self.config.acks)
+            if m is not primary and not replicates:
                 return f"{m.name} does not replicate from {primary.name}"
             if m.executed_set != primary.executed_set or m.waiting or m.running:
                 return f"{m.name} differs from {primary.name}"

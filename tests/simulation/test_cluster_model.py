@@ -22,6 +22,7 @@ come back by itself; `divergence` the same GTID means different transactions. `a
     OutsidersAcknowledge      R6    ack-set
     RaiseAtOnce               R6    ack-set
     RaiseWithoutHolders       R6    ack-set
+    UnsyncedHolders           R2    ack-set
     LowerBeforeCommit         R6    ack-set
     AloneIsAsync              R7    lost-write
     LocksNobody               R6    ack-set

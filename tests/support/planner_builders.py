@@ -142,7 +142,8 @@ def a_replica(*, executed: str = HEALTHY, received: str = "", owned: str = "", *
         channel=a_channel(),
         semi_sync=a_semi_sync(),
     )
-    return msgspec.structs.replace(replica, **changes)
+    semi_sync = changes.get("semi_sync", replica.semi_sync)
+    return msgspec.structs.replace(replica, **({"relay_log_synced": semi_sync.replica_enabled} | changes))
 
 
 def a_source(*, acks: int = 1, waiting: int = 0, clients: int = 2, **changes: Any) -> MySQLObservation:

@@ -87,6 +87,26 @@ def test_only_an_acknowledging_replica_counts(mysqld_factory: MySQLFactory, writ
         assert commit.result(timeout=DEADLINE_S) == 1
 
 
+def test_what_is_acknowledged_is_on_disk(mysqld_factory: MySQLFactory, writers: Writers) -> None:
+    """Every event is synced, also right after a time in which none was; what was received before is synced then."""
+    db1, db2 = start_members(mysqld_factory, "db1", "db2", required_acks=1)
+    with db2.admin() as replica:
+        assert observe(replica).relay_log_synced
+        become_replica(replica, acknowledging=False, timeout=DEADLINE_S)
+        assert not observe(replica).relay_log_synced
+        become_replica(replica, acknowledging=True, timeout=DEADLINE_S)
+        assert observe(replica).relay_log_synced
+        assert wait_receiving(replica, timeout=DEADLINE_S)
+        replica.execute("SET GLOBAL sync_relay_log = 10000")  # somebody else's doing
+        connected = replica.scalar("SELECT THREAD_ID FROM performance_schema.replication_connection_status")
+        become_replica(replica, acknowledging=True, timeout=DEADLINE_S)
+        assert observe(replica).relay_log_synced
+        assert wait_receiving(replica, timeout=DEADLINE_S)
+        again = replica.scalar("SELECT THREAD_ID FROM performance_schema.replication_connection_status")
+        assert again != connected, "acknowledged by a receiver that began before the sync"
+    assert writers.write(db1, 1).result(timeout=DEADLINE_S) == 1
+
+
 def test_the_source_flag_stays_on_while_a_commit_can_wait(mysqld_factory: MySQLFactory, writers: Writers) -> None:
     """Rule R8: turning it off acknowledges waiting commits falsely."""
     db1, db2 = start_members(mysqld_factory, "db1", "db2", required_acks=1)

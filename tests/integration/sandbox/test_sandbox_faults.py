@@ -14,6 +14,7 @@ from raftctl.hosts.services import Unit
 from raftctl.sandbox.cluster import Sandbox, Target, exclusive, open_or_plan, open_sandbox
 from raftctl.sandbox.mysqld import greets
 from tests.support.sandboxes import mysqld_pid, mysqld_socket, query, wait_for_mysqld
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.mysql
 
@@ -103,6 +104,7 @@ def test_starting_again_leaves_alone_what_runs(sandbox: Sandbox) -> None:
 def test_a_supervisor_killed_alone_is_a_host_to_be_started(sandbox: Sandbox) -> None:
     pid = wait_for_mysqld(sandbox, "db1")
     os.kill(sandbox.host("db1").pids()[0], signal.SIGKILL)
+    wait_until(lambda: not sandbox.host("db1").is_on(), what="the supervisor to be gone")
     sandbox.start_all()
     wait_for_mysqld(sandbox, "db1", other_than=pid)
 

@@ -73,6 +73,7 @@ SETTINGS = {
     "read_only": 1,
     "super_read_only": 1,
     "offline_mode": 0,
+    "relay_log_synced": 1,
     "gtid_purged": "",
     "gtid_executed": f"{DB1}:1-5",
     "source_enabled": 0,

@@ -159,6 +159,15 @@ CASES = {
     "semi-sync goes off when it is read-only": Case(NEW_REIGN, "db1", OLD_PRIMARY, (local.SourceOff(),)),
     "a member of S acknowledges": Case(STEADY, "db2", a_replica(semi_sync=SILENT), (local.SetAcknowledging(on=True),)),
     "an outsider does not": Case(OUT, "db3", a_replica(), (local.SetAcknowledging(on=False),)),
+    "one that acknowledges what is not on disk is stopped": Case(
+        STEADY, "db2", a_replica(relay_log_synced=False), (local.SetAcknowledging(on=True),)
+    ),
+    "an outsider need not sync what it receives": Case(
+        ADMITTED, "db3", a_replica(semi_sync=SILENT, relay_log_synced=True), (local.SetAcknowledging(on=False),)
+    ),
+    "nobody waits, so nobody acknowledges": Case(
+        a_state(required_acks=0), "db2", a_replica(), (local.SetAcknowledging(on=False),)
+    ),
     "it leaves its old source": Case(NEW_REIGN, "db3", a_replica(), (local.StopReceiver(),)),
     "it applies before it changes its source": Case(
         NEW_REIGN,
