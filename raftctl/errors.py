@@ -8,6 +8,8 @@
     +-- MySQLError               a MySQL call failed (see raftctl.mysql.client)                exit 1
     +-- CorruptLogError          the write-ahead log is damaged in the middle                  exit 1
 
+Each package derives its own from these, beside what raises them: `mysql.errors`, `consensus.types` (NotLeader,
+ChangeRefused), `raftnode.waiting` (ProposalLost), `raftnode.wal` (WalWriteError, LogInUseError, LogIdentityError).
 Errors of libraries are translated where the library is called, and nowhere else.
 """
 

@@ -38,7 +38,7 @@ def failover(options: Options, to: Target = None, dry_run: DryRun = False, yes: 
 
 def _change(options: Options, kind: str, to: str | None, *, dry_run: bool, yes: bool) -> None:
     from raftctl.cli.cluster import open_cluster, requester
-    from raftctl.cli.render import progress
+    from raftctl.cli.progress import spinner
 
     cluster = open_cluster(options)
     timeout = options.timeout or CHANGE_SECONDS
@@ -53,7 +53,7 @@ def _change(options: Options, kind: str, to: str | None, *, dry_run: bool, yes: 
     if kind == "switchover":  # named, so that a request that arrives twice cannot change the primary twice
         body["target"] = to or plan.get("target")
     began = time.monotonic()
-    with progress(f"{kind} of {cluster.name}") as say:
+    with spinner(f"{kind} of {cluster.name}") as say:
         index = int(cluster.post(before, f"/v1/{kind}", body, timeout).get("index", 0))
         say(f"{kind} of {cluster.name} is committed, under way")
         after = _wait(cluster, before, index, began + timeout)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from raftctl.errors import RaftctlError
+from raftctl.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raftctl.cli.cluster import Cluster
     from raftctl.cluster.status_model import ClusterStatus
     from raftctl.mysql.client import Endpoint
@@ -98,9 +101,10 @@ def _show(sandbox: Sandbox) -> int:
     return tally.lost
 
 
-class Login:
-    def __init__(self, user: str, password: str, database: str) -> None:
-        self.user, self.password, self.database = user, password, database
+class Login(NamedTuple):
+    user: str
+    password: Secret
+    database: str
 
 
 def read_option_file(path: Path) -> Login:
@@ -109,24 +113,23 @@ def read_option_file(path: Path) -> Login:
 
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(path)
-    client = parser["client"]
-    return Login(*(client[key].strip('"') for key in ("user", "password", "database")))
+    user, password, database = (parser["client"][key].strip('"') for key in ("user", "password", "database"))
+    return Login(user, Secret(password), database)
 
 
 def _endpoint(cluster: Cluster, login: Login) -> Endpoint | None:
     from raftctl.api_client import split_address
     from raftctl.mysql.client import Endpoint
-    from raftctl.secret import Secret
 
     status = cluster.status()
     row = next((m for m in status.members if m.name == status.primary), None)
     if row is None or row.mysql is None or not row.mysql.address:
         return None
     host, port = split_address(row.mysql.address)
-    return Endpoint(user=login.user, password=Secret(login.password), host=host, port=port)
+    return Endpoint(user=login.user, password=login.password, host=host, port=port)
 
 
-def _wait(cluster: Cluster, condition, what: str) -> ClusterStatus:  # type: ignore[no-untyped-def]
+def _wait(cluster: Cluster, condition: Callable[[ClusterStatus], bool], what: str) -> ClusterStatus:
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         status = cluster.status()

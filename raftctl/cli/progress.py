@@ -29,3 +29,15 @@ def _lines() -> Callable[[str, float | None], None]:
         last = what
 
     return report
+
+
+@contextlib.contextmanager
+def spinner(text: str) -> Iterator[Callable[[str], object]]:
+    """A spinner on stderr while something is under way, on a terminal only. Yields a function that changes its text."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from raftctl.cli.render import console
+
+    with console(sys.stderr).status(text) as status:
+        yield status.update

@@ -6,11 +6,10 @@ colours only on a terminal.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import msgspec
@@ -110,16 +109,6 @@ def watch(draw: Callable[[int], RenderableType], pause: Callable[[], None]) -> N
         while True:
             pause()
             live.update(draw(screen.width), refresh=True)
-
-
-@contextlib.contextmanager
-def progress(text: str) -> Iterator[Callable[[str], object]]:
-    """A spinner on stderr while something is under way, on a terminal only. Yields a function that changes its text."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with console(sys.stderr).status(text) as spinner:
-        yield spinner.update
 
 
 def fail(error: RaftctlError) -> None:

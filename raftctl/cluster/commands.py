@@ -20,9 +20,7 @@ class Cause(enum.StrEnum):
     MYSQLD_DEAD = "mysqld-dead"  # its own controller says so
     MYSQLD_UNRESPONSIVE = "mysqld-unresponsive"
     HOST_SILENT = "host-silent"  # the leader heard nothing from its controller for the silence deadline
-    NOT_WRITABLE = "not-writable"  # it cannot do its duty although it answers
     REQUESTED = "requested"  # by a person
-    SWITCHOVER_STUCK = "switchover-stuck"
     PROMOTION_STUCK = "promotion-stuck"  # the target does not get done applying, another member has
 
 

@@ -69,7 +69,7 @@ class MemberReport(msgspec.Struct, frozen=True):
 class MemberFacts(msgspec.Struct, frozen=True):
     """Answer of `GET /v1/member`. `state` is the cluster state applied here; `connected` are the peers whose
     controllers this one hears; `quorum_contact_seconds` is the age of the leader's last contact with a majority (leader
-    only), `leader_contact_seconds` since this follower heard its leader."""
+    only)."""
 
     node: str
     version: str  # of raftctl
@@ -78,5 +78,4 @@ class MemberFacts(msgspec.Struct, frozen=True):
     state: ClusterState
     connected: tuple[str, ...] = ()
     quorum_contact_seconds: float | None = None
-    leader_contact_seconds: float | None = None
     held_back: tuple[str, ...] = ()  # leader only: what it would do or waits for, and why it does not yet

@@ -177,10 +177,8 @@ def contact_limit(state: ClusterState) -> float:
 
 def hears_leader(facts: MemberFacts) -> bool:
     """Whether this follower is in contact with a leader. One that hears nothing does not stay a follower for longer
-    than an election timeout, so naming a leader is enough when it does not say how long ago it heard it."""
-    age = facts.leader_contact_seconds
-    follows = facts.raft.state == "follower" and bool(facts.raft.leader)
-    return follows and (age is None or age < contact_limit(facts.state))
+    than an election timeout, so naming a leader is enough."""
+    return facts.raft.state == "follower" and bool(facts.raft.leader)
 
 
 # --- one member -------------------------------------------------------------------------------------

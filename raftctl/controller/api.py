@@ -56,7 +56,6 @@ class Api:
                 web.get("/primary", self.primary),
                 web.get("/replica", self.replica),
                 web.get("/health", self.health),
-                web.get("/metrics", self.metrics),
                 web.get("/v1/member", self.member),
                 web.get("/v1/status", self.status),
                 web.get("/v1/history", self.history),
@@ -67,6 +66,8 @@ class Api:
                 web.post("/v1/commands/init", self.init),
             ]
         )
+        if self._node.config.monitoring:
+            app.add_routes([web.get("/metrics", self.metrics)])
         return app
 
     @web.middleware

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from raftctl.cluster.commands import AnyCommand, BeginFailover, BeginSwitchover, Decision, Record
+from raftctl.cluster.commands import AnyCommand, BeginFailover, BeginSwitchover, Record
 from raftctl.cluster.state import ClusterState
 from raftctl.consensus.types import NotLeader
 from raftctl.controller.cluster_log import ClusterLog
@@ -110,9 +110,9 @@ class Leader:
             # Another leader decides, or the next look does: nothing is carried over.
             logger.info("decision not committed: %s", error or type(error).__name__)
 
-    async def _propose(self, command: Decision) -> None:
+    async def _propose(self, command: AnyCommand) -> None:
         logger.info("proposes: %s", command)
-        outcome = await self._log.propose(command)  # type: ignore[arg-type]
+        outcome = await self._log.propose(command)
         if not outcome.applied:
             logger.info("rejected: %s", outcome.rejection)
         self._wake.set()

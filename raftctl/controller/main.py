@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
@@ -62,7 +63,7 @@ async def _result(running: asyncio.Task[None], config: ControllerConfig) -> None
 
 
 @contextlib.asynccontextmanager
-async def _api(node: Node, config: ControllerConfig):  # type: ignore[no-untyped-def]
+async def _api(node: Node, config: ControllerConfig) -> AsyncIterator[None]:
     client = ApiClient(tls.client_context(config.api.ca, config.api.cert, config.api.key))
     runner = web.AppRunner(Api(node, client).application(), access_log=None)
     await runner.setup()

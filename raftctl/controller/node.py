@@ -27,6 +27,7 @@ from raftctl.controller.config import ControllerConfig, Secrets
 from raftctl.controller.gate_server import GateServer
 from raftctl.controller.guard_link import GuardLink
 from raftctl.controller.guard_protocol import GuardFiles, Renewal
+from raftctl.controller.hooks import Hooks
 from raftctl.controller.keeper import Keeper
 from raftctl.controller.leader import Leader
 from raftctl.controller.lease import Lease, may_be_granted
@@ -64,13 +65,15 @@ class Node:
         self._services = local_services(socket_path=config.services.socket, mysqld_unit=config.services.mysqld_unit)
         self.keeper = self._make_keeper(secrets) if config.mysql else None
         self._guard = self._make_guard_link() if config.mysql else None
+        self._confirmed = False
+        hooks = Hooks(me=self.name, programs=config.hooks, is_current=lambda: self._confirmed, record=self._remember)
+        self.log.listen(hooks.state_changed)
         self._leaving = False
         self._report_due = asyncio.Event()
         self._seq = itertools.count(1)
         self._requests: dict[int, asyncio.Future[OperationResult]] = {}
         self._request_ids = itertools.count(1)
         self._records: asyncio.Queue[Record] = asyncio.Queue(RECORDS_KEPT)
-        self._leader_heard = -math.inf
         self.elections = 0  # begun by this process
         self.started = False  # the log has been read
         self._carrying: set[asyncio.Task[None]] = set()
@@ -174,6 +177,7 @@ class Node:
             except TimeoutError:
                 continue
             logger.info("state confirmed up to index %d", index)
+            self._confirmed = True
             if self.keeper is not None:
                 self.keeper.confirmed = True
                 self.keeper.poke()
@@ -383,7 +387,6 @@ class Node:
             state=msgspec.structs.replace(self.log.state, history=()),
             connected=status.connected,
             quorum_contact_seconds=_finite(status.quorum_contact_age),
-            leader_contact_seconds=None,
             held_back=tuple(r.text for r in self.leader.refusals),
         )
 

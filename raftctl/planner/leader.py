@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raftctl.cluster.commands import CompletePromotion, Decision
+from raftctl.cluster.commands import AnyCommand, CompletePromotion
 from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.planner.failover import choose, consider_failover, reconsider_target
@@ -17,7 +17,7 @@ from raftctl.planner.view import ClusterView
 class Verdict(msgspec.Struct, frozen=True):
     """`command` is to be proposed now; `refusals` say what is waited for or why something is not done."""
 
-    command: Decision | None = None
+    command: AnyCommand | None = None
     refusals: tuple[Refusal, ...] = ()
 
 
@@ -52,5 +52,5 @@ def _is_writable(state: ClusterState, view: ClusterView) -> bool:
     return bool(report and report.epoch == state.epoch and report.mysql and report.mysql.state is MySQLState.PRIMARY)
 
 
-def _verdict(result: Decision | list[Refusal]) -> Verdict:
+def _verdict(result: AnyCommand | list[Refusal]) -> Verdict:
     return Verdict(refusals=tuple(result)) if isinstance(result, list) else Verdict(result)

@@ -23,7 +23,11 @@ def async_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
         pytest.skip("network namespaces need root and the ip command")
     parent = Path(tempfile.mkdtemp(prefix="rc-e2e-"))  # a unix socket's path must stay short
     try:
-        with stage(parent / "s", namespaces=True, settings=("durability=async",)) as made:
+        hook = parent / "after_promote"
+        hook.write_text(f'#!/bin/sh\necho "$RAFTCTL_PRIMARY after $RAFTCTL_PREVIOUS_PRIMARY" >> {parent}/promoted\n')
+        hook.chmod(0o755)
+        settings = ("durability=async", f"hooks.after_promote={hook}")
+        with stage(parent / "s", namespaces=True, settings=settings) as made:
             yield made
     finally:
         shutil.rmtree(parent, ignore_errors=True)
@@ -43,6 +47,10 @@ def test_the_primarys_host_is_lost(async_stage: Stage) -> None:
         assert promote.detail["proof"] == "async-majority"
         assert f"what only {before.primary} had is lost" in promote.why
         assert promote.at_ms - begin.at_ms >= 1000 * 4, "the lease of 4 s was waited out"
+        hooked = next(e for e in reversed(stage.history()) if e.kind == "hook")
+        assert (hooked.member, hooked.why) == (promote.member, "after_promote: exit status 0")
+        promoted = (stage.sandbox.directory.parent / "promoted").read_text().splitlines()
+        assert promoted[-1] == f"{promote.member} after {before.primary}"
         stage.sandbox.start(before.primary, Target.HOST)
         status = stage.wait_healthy()
         assert writer.wait_for(20, 60)

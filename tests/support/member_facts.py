@@ -188,7 +188,6 @@ def facts(
         state=state,
         connected=tuple(sorted(set(state.members) - {name})) if leads else (leader,),
         quorum_contact_seconds=0.05 if leads else None,
-        leader_contact_seconds=None if leads else 0.05,
     )
 
 
@@ -204,7 +203,9 @@ def with_mysql_state(answer: MemberFacts, state: MySQLState, *, error: str = "")
 
 def cut_off(answers: dict[str, MemberFacts], name: str) -> dict[str, MemberFacts]:
     """The others have lost contact with `name`; it answers us all the same."""
-    alone = replace(answers[name], connected=(), leader_contact_seconds=99.0)
+    alone = replace(answers[name], connected=())
+    if alone.raft.state == "follower":
+        alone = replace(alone, raft=replace(alone.raft, state="pre-candidate", leader=""))
     others = {
         other: replace(answer, connected=tuple(peer for peer in answer.connected if peer != name))
         for other, answer in answers.items()
@@ -220,7 +221,6 @@ def leaderless(answers: dict[str, MemberFacts]) -> dict[str, MemberFacts]:
             raft=replace(answer.raft, state="candidate", leader=""),
             connected=(),
             quorum_contact_seconds=None,
-            leader_contact_seconds=None,
         )
         for name, answer in answers.items()
     }

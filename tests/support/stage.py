@@ -20,7 +20,6 @@ from raftctl.mysql.client import Endpoint, connect
 from raftctl.sandbox.cluster import Sandbox
 from raftctl.sandbox.up import bring_up
 from raftctl.sandbox.writer import Tally, Writer
-from raftctl.secret import Secret
 from tests.support.waiting import wait_until
 
 WAIT_SECONDS = 90.0
@@ -175,7 +174,7 @@ def stage(
         sandbox = bring_up(directory, nodes=nodes, witnesses=witnesses, namespaces=namespaces, settings=settings)
         cluster = open_cluster(Options(inventory=sandbox.inventory))
         login = read_option_file(sandbox.option_file)
-        endpoint = Endpoint(user=login.user, password=Secret(login.password))
+        endpoint = Endpoint(user=login.user, password=login.password)
         yield Stage(sandbox, cluster, login.database, endpoint)
     finally:
         from raftctl.sandbox.cluster import open_sandbox

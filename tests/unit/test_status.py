@@ -337,12 +337,6 @@ def test_unreachable_leader_is_vouched_for_by_its_followers():
     assert (found.leader, found.quorum.ok, found.quorum.reachable) == ("db2", True, 3)
 
 
-def test_followers_that_do_not_say_how_long_ago_vouch_too():
-    answers = {name: replace(answer, leader_contact_seconds=None) for name, answer in healthy().items()}
-    found = status(answers | {"db2": REFUSED})
-    assert (found.leader, found.quorum.ok, found.quorum.reachable) == ("db2", True, 3)
-
-
 def test_single_follower_cannot_vouch_for_a_leader_of_five():
     answers = healthy(state=cluster_state(data=("db1", "db2", "db3", "db4", "db5"), required_acks=2))
     found = status({name: answers[name] if name == "db1" else REFUSED for name in answers})
