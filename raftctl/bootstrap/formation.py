@@ -20,7 +20,7 @@ from raftctl.mysql.client import Endpoint, connect
 T = TypeVar("T")
 Progress = Callable[[str], None]
 
-_POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1
 _CALL_SECONDS = 2.0
 _READ_ONLY_SECONDS = 10.0
 
@@ -142,4 +142,4 @@ def _poll(ask: Callable[[], T], *, until: Callable[[T], bool], timeout: float) -
         answer = ask()
         if until(answer) or time.monotonic() >= deadline:
             return answer
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)

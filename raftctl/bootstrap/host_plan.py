@@ -60,7 +60,7 @@ def plan_host(
 ) -> HostPlan:
     """Reads the host's files, changes nothing. Raises HostError."""
     replicating = [other.name for other in cluster.hosts if other.has_mysql]
-    files = tuple(_outdated(machine, _files(cluster, host, machine, found, credentials, now=now)))
+    files = tuple(_outdated(machine, _files(cluster, host, machine, credentials, now=now)))
     system = _system(host, machine, found, credentials)
     return HostPlan(
         host=host,
@@ -102,9 +102,7 @@ def write_files(machine: Host, plan: HostPlan) -> None:
         machine.write_file(file.path, file.data, mode=file.mode)
 
 
-def controller_config(
-    cluster: ClusterInventory, host: InventoryHost, *, cluster_id: str, incarnation: int = 1
-) -> c.ControllerConfig:
+def controller_config(cluster: ClusterInventory, host: InventoryHost, *, cluster_id: str) -> c.ControllerConfig:
     """The configuration of the controller on `host`."""
     layout = Layout(host.directory)
     mysql = c.MySQLConfig(socket=host.mysql_socket, host=host.address, port=host.mysql_port)
@@ -112,7 +110,6 @@ def controller_config(
         cluster=cluster.name,
         cluster_id=cluster_id,
         node=host.name,
-        incarnation=incarnation,
         directory=layout.state,
         secrets_file=layout.secrets,
         raft=c.RaftConfig(
@@ -145,19 +142,13 @@ def _files(
     cluster: ClusterInventory,
     host: InventoryHost,
     machine: Host,
-    found: HostSurvey,
     credentials: Credentials,
     *,
     now: dt.datetime,
 ) -> list[HostFile]:
     layout = Layout(host.directory)
     pair = _certificate(host, machine, credentials.authority, now=now)
-    config = controller_config(
-        cluster,
-        host,
-        cluster_id=credentials.secrets.cluster_id,
-        incarnation=found.config.incarnation if found.config else 1,
-    )
+    config = controller_config(cluster, host, cluster_id=credentials.secrets.cluster_id)
     return [
         HostFile(layout.secrets, c.dump_secrets(credentials.secrets), 0o600),
         HostFile(layout.authority, credentials.authority.certificate, 0o644),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,36 @@ def guard(config: Config) -> None:
     from raftctl.controller.guard_start import become_guard
 
     become_guard(config)
+
+
+Incarnation = Annotated[int, typer.Argument(metavar="INCARNATION")]
+
+
+@app.command("log-end", hidden=True)
+def log_end(config: Config) -> None:
+    """Print where the log of this host's stopped controller ends, as JSON."""
+    from raftctl.cluster.codec import to_json
+    from raftctl.controller.forced import log_end as end_of
+
+    typer.echo(to_json(end_of(config)))
+
+
+@app.command("go-on-alone", hidden=True)
+def go_on_alone(config: Config) -> None:
+    """Make this host's stopped controller the only voter, with the decision that stands on standard input as JSON."""
+    from raftctl.cluster.codec import from_json, to_json
+    from raftctl.cluster.commands import ForceMembers
+    from raftctl.controller.forced import go_on_alone as branch
+
+    typer.echo(to_json(branch(config, from_json(sys.stdin.buffer.read(), ForceMembers))))
+
+
+@app.command("begin-anew", hidden=True)
+def begin_anew(config: Config, incarnation: Incarnation) -> None:
+    """Have this host's stopped controller join a later incarnation with an empty log."""
+    from raftctl.controller.forced import begin_anew as begin
+
+    begin(config, incarnation)
 
 
 @app.command("hand-over")

@@ -24,6 +24,7 @@ from raftctl.cli.change_primary import failover, switchover
 from raftctl.cli.check import check
 from raftctl.cli.demo import demo
 from raftctl.cli.doctor import doctor
+from raftctl.cli.force_members import force_members
 from raftctl.cli.history import history
 from raftctl.cli.options import root_options
 from raftctl.cli.pause import pause, resume
@@ -60,6 +61,7 @@ app.command("bootstrap")(bootstrap)
 app.command("status")(status)
 app.command("switchover")(switchover)
 app.command("failover")(failover)
+app.command("force-members")(force_members)
 app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("check")(check)

@@ -24,7 +24,7 @@ def status(
         float, typer.Option("--interval", metavar="DURATION", parser=seconds, help="Between two looks, with --watch.")
     ] = 1.0,
 ) -> None:
-    """Show the members, the primary, the quorum, and what is wrong."""
+    """Show members, primary, quorum, and what is wrong."""
     from raftctl.cli.cluster import open_cluster
 
     cluster = open_cluster(options)

@@ -56,7 +56,7 @@ def apply(state: ClusterState, command: c.AnyCommand, index: int) -> tuple[Clust
     result = rejection or _HANDLERS[type(command)](state, command)
     if isinstance(result, Rejection):
         return state, Outcome(result)
-    if isinstance(command, (c.Decision, c.InitCluster)):
+    if isinstance(command, (c.Decision, c.InitCluster, c.ForceMembers)):
         result = replace(result, version=state.version + 1)
     result = replace(result, history=(*result.history, _entry(state, result, command, index))[-HISTORY_LIMIT:])
     assert_invariants(result, before=state)
@@ -86,7 +86,7 @@ def assert_invariants(state: ClusterState, *, before: ClusterState | None = None
         assert 0 <= state.required_acks <= state.source_acks, "the primary waits for at least k acknowledgements"
         if state.settings.durability_policy == "available":
             assert state.source_acks < len(state.sync_set), "S can always give the acknowledgements"
-    if before is not None:
+    if before is not None and state.incarnation == before.incarnation:
         assert state.epoch - before.epoch in (0, 1), "epochs grow by one"
         assert before.floor <= state.floor, "the floor never loses a transaction"
 
@@ -263,6 +263,28 @@ def _change_acks(state: ClusterState, command: c.ChangeAcks) -> ClusterState | R
     return replace(state, required_acks=k, source_acks=waits)
 
 
+def _force_members(state: ClusterState, command: c.ForceMembers) -> ClusterState | Rejection:
+    """What is lost is lost: the target's set is the new floor, and nobody else is known to hold it (k = 0). All others
+    are locked out until they have compared themselves with the target."""
+    if command.incarnation <= state.incarnation:
+        return Rejection.STALE
+    if command.target not in set(state.data_members) & set(command.survivors):
+        return Rejection.NOT_ELIGIBLE
+    if not set(command.survivors) <= set(state.members):
+        return Rejection.UNKNOWN_MEMBER
+    return replace(
+        _end_reign(state, phase=Phase.PROMOTING, target=""),
+        incarnation=command.incarnation,
+        failover_cause="",
+        primary=command.target,
+        floor=command.certificate,
+        sync_set=(command.target,),
+        required_acks=0,
+        source_acks=0,
+        locked=tuple(m for m in state.data_members if m != command.target),
+    )
+
+
 def _pause(state: ClusterState, command: c.PauseFailover) -> ClusterState | Rejection:
     if state.paused is not None:
         return Rejection.NOTHING_TO_DO
@@ -291,6 +313,7 @@ _HANDLERS: dict[type, Callable[[ClusterState, Any], ClusterState | Rejection]] =
     c.Admit: _admit,
     c.GrowSyncSet: _grow,
     c.ChangeAcks: _change_acks,
+    c.ForceMembers: _force_members,
     c.PauseFailover: _pause,
     c.ResumeFailover: _resume,
     c.Record: _record,
@@ -339,5 +362,11 @@ def _detail(command: c.AnyCommand) -> dict[str, Any]:
             return {"required_acks": command.required_acks}
         case c.ChangeAcks():
             return {"required_acks": command.required_acks, "source_acks": command.source_acks}
+        case c.ForceMembers():
+            return {
+                "incarnation": command.incarnation,
+                "survivors": list(command.survivors),
+                "certificate": str(command.certificate),
+            }
         case _:
             return {}

@@ -129,6 +129,19 @@ class ChangeAcks(Decision, frozen=True, kw_only=True, tag="change-acks"):
     why: str = ""
 
 
+class ForceMembers(Command, frozen=True, kw_only=True, tag="force-members"):
+    """The majority is lost for good, and a person goes on with `survivors` (rule R10). Written into the log of a
+    stopped controller, which then is the only voter; `learners` are all others: they begin anew. `target` is the
+    primary, with `certificate`, all that it holds."""
+
+    incarnation: int
+    survivors: tuple[str, ...]
+    learners: tuple[str, ...]
+    target: str
+    certificate: GTIDSet
+    why: str = ""
+
+
 class PauseFailover(Command, frozen=True, kw_only=True, tag="pause"):
     reason: str
 
@@ -159,6 +172,7 @@ AnyCommand = (
     | Admit
     | GrowSyncSet
     | ChangeAcks
+    | ForceMembers
     | PauseFailover
     | ResumeFailover
     | Record

@@ -69,7 +69,7 @@ class MemberReport(msgspec.Struct, frozen=True):
 class MemberFacts(msgspec.Struct, frozen=True):
     """Answer of `GET /v1/member`. `state` is the cluster state applied here; `connected` are the peers whose
     controllers this one hears; `quorum_contact_seconds` is the age of the leader's last contact with a majority (leader
-    only)."""
+    only). `primary_held` is what the primary had on disk when its controller was last heard here."""
 
     node: str
     version: str  # of raftctl
@@ -78,4 +78,5 @@ class MemberFacts(msgspec.Struct, frozen=True):
     state: ClusterState
     connected: tuple[str, ...] = ()
     quorum_contact_seconds: float | None = None
+    primary_held: GTIDSet = GTIDSet()
     held_back: tuple[str, ...] = ()  # leader only: what it would do or waits for, and why it does not yet

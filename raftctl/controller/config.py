@@ -68,7 +68,6 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     cluster: str
     cluster_id: str
     node: str
-    incarnation: int = 1
     directory: str
     secrets_file: str
     raft: RaftConfig

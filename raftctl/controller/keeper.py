@@ -106,6 +106,7 @@ class Keeper:
         self._clock = clock
         self._directory = directory
         self.confirmed = False
+        self.returns = False  # to a later incarnation: before it is taken in, nothing allows it to be writable
         self.gate_note = ""  # what mysqld's start waits for
         self._observer = Observer(endpoint=endpoint, patience=2.0, clock=clock)
         self._ladder = Ladder(endpoint=endpoint, services=services)
@@ -395,6 +396,14 @@ class Keeper:
             logger.warning("fencing mysqld: %s", why)
             self._fencing = asyncio.get_running_loop().create_task(self._climb(why))
 
+    async def fence_now(self, why: str) -> None:
+        """Fence mysqld unless it is seen to be harmless; returns when that was tried."""
+        if not self.may_be_writable or self._look.state is MySQLState.DOWN:
+            return
+        self.fence(why)
+        assert self._fencing is not None
+        await self._fencing
+
     async def _climb(self, why: str) -> None:
         try:
             fenced = await asyncio.get_running_loop().run_in_executor(self._ladder.executor, self._ladder.climb)
@@ -413,7 +422,8 @@ class Keeper:
         while True:
             await asyncio.sleep(interval)
             down = self._look.state is MySQLState.DOWN
-            if down or not self.may_be_writable or self._log.state.phase is Phase.UNINITIALIZED:
+            unbound = self._log.state.phase is Phase.UNINITIALIZED and not self.returns
+            if down or not self.may_be_writable or unbound:
                 continue  # one that does not answer, or refuses this account, may well serve others
             if self._lease.is_over(self._clock(), ttl=ttl()):
                 self.fence("the lease is over")

@@ -41,14 +41,19 @@ async def _serve(config: ControllerConfig, secrets: Secrets) -> None:
     async with _api(node, config):
         running = asyncio.create_task(node.run())
         stopping = asyncio.create_task(stop.wait())
+        superseded = asyncio.create_task(node.superseded.wait())
         watchdog = asyncio.create_task(keep_alive())
         notify("READY=1")
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
+        await asyncio.wait({running, stopping, superseded}, return_when=asyncio.FIRST_COMPLETED)
+        if superseded.done():
+            logger.warning("ends, to begin anew as a member of the cluster's present incarnation")
+            running.cancel()
+        elif not running.done():
             logger.info("stopping")
             node.leave()
             running.cancel()
         stopping.cancel()
+        superseded.cancel()
         watchdog.cancel()
         notify("STOPPING=1")
         with contextlib.suppress(asyncio.CancelledError):

@@ -19,9 +19,10 @@ import raftctl
 from raftctl.api_client import split_address
 from raftctl.cluster.commands import Record
 from raftctl.cluster.facts import MemberFacts, MemberReport, RaftFacts
+from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.consensus.types import Config, Event, NotLeader, Role
-from raftctl.controller import gate_protocol, messages
+from raftctl.controller import gate_protocol, incarnation, messages
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.config import ControllerConfig, Secrets
 from raftctl.controller.gate_server import GateServer
@@ -56,6 +57,8 @@ class Node:
         self.name = config.node
         self._clock = time.monotonic
         now = self._clock()
+        self._incarnation = incarnation.current(Path(config.directory))
+        self.superseded = asyncio.Event()  # this process is to end: the next one belongs to a later incarnation
         self.log = ClusterLog()
         self.lease = Lease(now)
         self.book = ReportBook(now)
@@ -64,6 +67,8 @@ class Node:
         self.leader = Leader(log=self.log, book=self.book, raft=self.raft)
         self._services = local_services(socket_path=config.services.socket, mysqld_unit=config.services.mysqld_unit)
         self.keeper = self._make_keeper(secrets) if config.mysql else None
+        if self.keeper is not None:
+            self.keeper.returns = self._incarnation > incarnation.FIRST
         self._guard = self._make_guard_link() if config.mysql else None
         self._confirmed = False
         hooks = Hooks(me=self.name, programs=config.hooks, is_current=lambda: self._confirmed, record=self._remember)
@@ -80,18 +85,21 @@ class Node:
 
     def _make_raft(self, secrets: Secrets) -> RaftNode:
         config = self.config
+        directory = Path(config.directory)
+        # A newcomer to a later incarnation waits to be taken in: an empty log says nothing about who votes.
+        voters = tuple(sorted(config.peers)) if self._incarnation == incarnation.FIRST else ()
         return RaftNode(
             config=Config(
                 node_id=config.node,
-                voters=tuple(sorted(config.peers)),
+                voters=voters,
                 election_timeout=config.raft.election_timeout,
                 heartbeat_interval=config.raft.heartbeat_interval,
                 max_entries_per_append=config.raft.log_batch_size,
             ),
             cluster_id=config.cluster_id,
-            incarnation=config.incarnation,
+            incarnation=self._incarnation,
             key=ClusterKey(secrets.cluster_key.reveal().encode()),
-            directory=Path(config.directory) / "raft",
+            directory=incarnation.log_directory(directory, self._incarnation),
             listen=Address(*split_address(config.raft.listen)),
             peers={name: Address(*split_address(peer.raft)) for name, peer in config.peers.items()},
             apply=self.log.apply,
@@ -100,6 +108,7 @@ class Node:
             on_event=self._raft_event,
             on_app_message=self._received,
             on_role_change=self._role_changed,
+            on_superseded=self._superseded,
         )
 
     def _make_keeper(self, secrets: Secrets) -> Keeper:
@@ -189,6 +198,19 @@ class Node:
         if lost and self.keeper is not None:
             self.keeper.poke()  # does this replica still receive from that host?
 
+    def _superseded(self, later: int) -> None:
+        """Rule R10: this member was excluded by force. It fences its mysqld, and returns as a newcomer."""
+        logger.warning("excluded by force: this is incarnation %d, the cluster is at %d", self._incarnation, later)
+        task = asyncio.get_running_loop().create_task(self._begin_anew(later))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+
+    async def _begin_anew(self, later: int) -> None:
+        if self.keeper is not None:
+            await self.keeper.fence_now(f"excluded by force: the cluster is at incarnation {later}")
+        await asyncio.to_thread(incarnation.adopt, Path(self.config.directory), later)
+        self.superseded.set()
+
     def _role_changed(self, role: Role, term: int, leader: str) -> None:
         self.elections += role is Role.CANDIDATE
         logger.info("raft: %s in term %d, leader %s", role.value, term, leader or "unknown")
@@ -275,7 +297,7 @@ class Node:
             pid=os.getpid(),
             sent=now,
             seconds=self.lease.left(now) if writable else ttl,
-            ttl=0.0 if state.phase is Phase.UNINITIALIZED else ttl,
+            ttl=0.0 if state.phase is Phase.UNINITIALIZED and not self.keeper.returns else ttl,
             writable=writable,
             leaving=self._leaving,
         )
@@ -388,7 +410,14 @@ class Node:
             connected=status.connected,
             quorum_contact_seconds=_finite(status.quorum_contact_age),
             held_back=tuple(r.text for r in self.leader.refusals),
+            primary_held=self._primary_held(),
         )
+
+    def _primary_held(self) -> GTIDSet:
+        state = self.log.state
+        report = self.book.latest(state.primary or state.previous_primary)
+        seen = report.mysql.observation if report and report.mysql else None
+        return seen.holds if seen else GTIDSet()
 
     @property
     def state(self) -> ClusterState:

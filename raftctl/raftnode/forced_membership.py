@@ -10,6 +10,7 @@ return, could still talk to it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,20 +34,24 @@ def position(directory: Path, *, cluster_id: str, node_id: str) -> LogPosition:
     return _last(recovered)
 
 
-def make_sole_voter(directory: Path, *, cluster_id: str, node_id: str) -> LogPosition:
-    """Append a configuration with `node_id` alone to the log of its stopped controller; returns where that
-    stands.
+def make_sole_voter(
+    directory: Path, *, cluster_id: str, node_id: str, learners: Iterable[str] = (), command: bytes = b""
+) -> LogPosition:
+    """Append a configuration with `node_id` as its only voter, and `command` after it, to the log of its stopped
+    controller; returns where that log ends then. `learners` get the log when they come with an empty one.
 
     Repeating it is harmless. Raises the errors of `Wal.open` (LogInUseError while the controller runs)."""
     wal, recovered = Wal.open(directory, cluster_id=cluster_id, node_id=node_id)
     try:
         last = _last(recovered)
         term = max(recovered.hard_state.term, last.last_term) + 1
-        entry = Entry(last.last_index + 1, term, EntryKind.CONFIG, Membership.of([node_id]).encode())
-        wal.append(HardState(term, node_id), [entry])
+        entries = [Entry(last.last_index + 1, term, EntryKind.CONFIG, Membership.of([node_id], learners).encode())]
+        if command:
+            entries.append(Entry(last.last_index + 2, term, EntryKind.COMMAND, command))
+        wal.append(HardState(term, node_id), entries)
     finally:
         wal.close()
-    return LogPosition(term, entry.index)
+    return LogPosition(term, entries[-1].index)
 
 
 def _last(recovered: Recovered) -> LogPosition:

@@ -47,6 +47,7 @@ __all__ = ["COMPACT_AFTER_BYTES", "MAX_COMMAND_BYTES", "NodeStopped", "ProposalL
 MAX_COMMAND_BYTES: Final = 1 << 20
 MAX_SNAPSHOT_BYTES: Final = 8 << 20
 COMPACT_AFTER_BYTES: Final = 4 << 20
+INQUIRY_SECONDS: Final = 1.5  # a little longer than one attempt to connect
 
 
 class NodeStopped(RaftctlError):
@@ -79,6 +80,10 @@ class RaftNode:
     and `load_snapshot` (replace the state) the log is compacted whenever it has grown by
     `compact_after_bytes`; `apply` then begins after the newest snapshot. `on_role_change(role, term, leader)`
     comes after any of the three changed. `on_fatal` must not return.
+
+    Rule R10: a node takes no part before it has asked every peer once, and none any more when a peer proved that there
+    is a later incarnation, which `on_superseded` is told. So members that were excluded by force and start together
+    do not form the old group when they can reach anybody who knows better.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class RaftNode:
         on_event: Callable[[Event | NodeEvent], None] = lambda _event: None,
         on_app_message: Callable[[str, bytes], None] = lambda _peer, _body: None,
         on_role_change: Callable[[Role, int, str], None] = lambda _role, _term, _leader: None,
+        on_superseded: Callable[[int], None] = lambda _incarnation: None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         tls: TLSContexts | None = None,
@@ -114,6 +120,9 @@ class RaftNode:
         self._on_event = on_event
         self._on_app_message = on_app_message
         self._on_role_change = on_role_change
+        self._on_superseded = on_superseded
+        self._takes_part = False  # what Raft misses meanwhile is sent again
+        self._is_superseded = False
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 (timeouts and back-off, not secrets)
         self._on_fatal = on_fatal
@@ -142,6 +151,7 @@ class RaftNode:
             on_disconnected=self._peer_disconnected,
             on_messages=self._received,
             on_event=self._on_event,
+            on_superseded=self._superseded,
             rng=self._rng,
             **who,
         )
@@ -149,7 +159,8 @@ class RaftNode:
     # --- life -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Read the log, listen, take part. Raises the errors of `Wal.open`, OSError when it cannot listen."""
+        """Read the log, listen, ask the peers, take part. Raises the errors of `Wal.open`, OSError when it cannot
+        listen."""
         wal, recovered = await asyncio.to_thread(
             Wal.open, self._directory, cluster_id=self._cluster_id, node_id=self._config.node_id
         )
@@ -170,9 +181,11 @@ class RaftNode:
         self._running = True
         try:
             await self._transport.start()
-        except OSError:
+            await self._transport.asked_everybody(INQUIRY_SECONDS)
+        except BaseException:
             await self.stop()
             raise
+        self._takes_part = not self._is_superseded
         self._drain()
 
     async def stop(self) -> None:
@@ -287,7 +300,14 @@ class RaftNode:
 
     # --- inputs, each followed by a drain -------------------------------------------------------------
 
+    def _superseded(self, incarnation: int) -> None:
+        if not self._is_superseded:
+            self._is_superseded, self._takes_part = True, False
+            self._on_superseded(incarnation)
+
     def _received(self, peer: str, messages: list[PeerMessage]) -> None:
+        if not self._takes_part:
+            return
         self._let_a_stale_leader_step_down()
         now = self._clock()
         loop = asyncio.get_running_loop()
@@ -351,6 +371,8 @@ class RaftNode:
         if self._drain_handle is not None:
             self._drain_handle.cancel()
             self._drain_handle = None
+        if not self._takes_part:
+            return
         try:
             while ready := self._raft.ready():
                 for message in ready.messages:

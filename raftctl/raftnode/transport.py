@@ -27,6 +27,7 @@ from raftctl.raftnode.wire import (
     DiallerHandshake,
     Identity,
     PeerMessage,
+    Refusal,
     Refused,
     encode_message,
 )
@@ -62,6 +63,7 @@ class _Peer:
         self.connection: Connection | None = None
         self.disconnected = asyncio.Event()
         self.disconnected.set()
+        self.asked = asyncio.Event()  # the first attempt to reach it has ended, one way or the other
         self.knocked = asyncio.Event()
         self.dialling: asyncio.Task[None] | None = None
 
@@ -70,8 +72,9 @@ class PeerTransport:
     """Keeps a connection to every peer and hands over what arrives.
 
     Callbacks run on the event loop: `on_connected(peer)`, `on_disconnected(peer, reason)` (strictly in
-    turns), `on_messages(peer, messages)`, `on_event(event)`. `dead_after` (seconds) is when a connection that
-    does not move counts as dead; a peer's EOF counts at once.
+    turns), `on_messages(peer, messages)`, `on_event(event)`, `on_superseded(incarnation)` when a peer proves that
+    there is a later incarnation than this node's. `dead_after` (seconds) is when a connection that does not move
+    counts as dead; a peer's EOF counts at once.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class PeerTransport:
         on_disconnected: Callable[[str, str], None],
         on_messages: Callable[[str, list[PeerMessage]], None],
         on_event: Callable[[NodeEvent], None],
+        on_superseded: Callable[[int], None] = lambda _incarnation: None,
         rng: random.Random,
         tls: TLSContexts | None = None,
         dead_after: float = 2.0,
@@ -98,6 +102,7 @@ class PeerTransport:
         self._on_disconnected = on_disconnected
         self._on_messages = on_messages
         self._on_event = on_event
+        self._on_superseded = on_superseded
         self._rng = rng
         self._tls = tls
         self._dead_after = dead_after
@@ -120,6 +125,13 @@ class PeerTransport:
         self._accepting = asyncio.create_task(self._accept_forever(self._listener))
         for peer in self._peers.values():
             self._begin_dialling(peer)
+
+    async def asked_everybody(self, timeout: float) -> None:
+        """Returns when each peer has answered, refused, or could not be reached; after `timeout` seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                for peer in list(self._peers.values()):
+                    await peer.asked.wait()
 
     async def stop(self) -> None:
         """Close everything; what was sent before still leaves. No callback comes afterwards."""
@@ -200,6 +212,7 @@ class PeerTransport:
                 # UnicodeError: what the configuration says is not a host name at all
                 with contextlib.suppress(OSError, TimeoutError, UnicodeError):
                     await self._dial(peer)
+                peer.asked.set()
             if peer.connection is not None:
                 backoff = shortest
                 await peer.disconnected.wait()
@@ -345,10 +358,18 @@ class PeerTransport:
             by_peer = isinstance(connection.failure, Refused) and connection.failure.by_peer
             kind = NodeEventKind.REFUSED_BY_PEER if by_peer else NodeEventKind.CONNECTION_REFUSED
             self._report(kind, host, str(connection.failure), reason=connection.failure.reason)
+            if isinstance(connection.failure, Refused):
+                self._heed(connection.failure)
         session = connection.session
         peer = self._peers.get(session.peer.node_id) if session is not None else None
         if peer is not None and peer.connection is connection:
             self._lost(peer, reason)
+
+    def _heed(self, refused: Refused) -> None:
+        """A hello proves nothing, so only a peer that refused us, with the cluster's key, is believed."""
+        stale = refused.by_peer and refused.reason is Refusal.STALE_INCARNATION
+        if stale and refused.incarnation > self._me.incarnation:
+            self._on_superseded(refused.incarnation)
 
     def _forget(self, peer: _Peer) -> None:
         if peer.dialling is not None:

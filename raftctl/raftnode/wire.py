@@ -65,13 +65,16 @@ class ProtocolViolation(Exception):
 
 class Refused(ProtocolViolation):
     """The handshake ended in a refusal. `reply` is what the other side still gets; `by_peer` when it refused
-    us."""
+    us, with proof of the key; `incarnation` is then its own."""
 
-    def __init__(self, reason: Refusal, *, node_id: str = "", reply: bytes = b"", by_peer: bool = False) -> None:
+    def __init__(
+        self, reason: Refusal, *, node_id: str = "", reply: bytes = b"", by_peer: bool = False, incarnation: int = 0
+    ) -> None:
         super().__init__(reason, f"node {node_id!r}" if node_id else "")
         self.node_id = node_id
         self.reply = reply
         self.by_peer = by_peer
+        self.incarnation = incarnation
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
@@ -124,6 +127,7 @@ class _Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
     reason: str
     node_id: str
     mac: bytes
+    incarnation: int = 0  # of the refusing side
 
 
 class _Proof(msgspec.Struct, frozen=True, array_like=True, tag="proof"):
@@ -165,14 +169,13 @@ class DiallerHandshake:
         return frame(_encode(_Proof(proof))), Session(self._key, transcript, reply.identity, dialled=True)
 
     def _on_refused(self, reply: _Refused) -> NoReturn:
-        signed = self._key.mac(b"refused", self._hello, reply.reason.encode(), reply.node_id.encode())
-        if not hmac.compare_digest(reply.mac, signed):
+        if not hmac.compare_digest(reply.mac, _refusal_mac(self._key, self._hello, reply)):
             raise Refused(Refusal.BAD_KEY)
         try:
             reason = Refusal(reply.reason)
         except ValueError:  # a reason that a later version knows
             reason = Refusal.VERSION
-        raise Refused(reason, node_id=reply.node_id, by_peer=True)
+        raise Refused(reason, node_id=reply.node_id, by_peer=True, incarnation=reply.incarnation)
 
 
 class AcceptorHandshake:
@@ -194,9 +197,9 @@ class AcceptorHandshake:
         """The frame to send. Raises Refused, whose `reply` is to be sent before closing."""
         hello = _decode(body, _Hello)
         if (reason := self._objection(hello)) is not None:
-            mac = self._key.mac(b"refused", body, reason.encode(), self._me.node_id.encode())
-            reply = frame(_encode(_Refused(reason, self._me.node_id, mac)))
-            raise Refused(reason, node_id=hello.identity.node_id, reply=reply)
+            refusal = _Refused(reason, self._me.node_id, b"", self._me.incarnation)
+            signed = msgspec.structs.replace(refusal, mac=_refusal_mac(self._key, body, refusal))
+            raise Refused(reason, node_id=hello.identity.node_id, reply=frame(_encode(signed)))
         welcome = _Welcome(self._me, secrets.token_bytes(_NONCE_BYTES), b"")
         unsigned = _encode(welcome)
         self._transcript = (body, unsigned)
@@ -221,6 +224,11 @@ class AcceptorHandshake:
         if hello.dialled != self._me.node_id:
             return Refusal.WRONG_PEER
         return None if self._is_peer(hello.identity.node_id) else Refusal.UNKNOWN_PEER
+
+
+def _refusal_mac(key: ClusterKey, hello: bytes, refusal: _Refused) -> bytes:
+    said = (refusal.reason, refusal.node_id, str(refusal.incarnation))
+    return key.mac(b"refused", hello, *(text.encode() for text in said))
 
 
 def _mismatch(me: Identity, peer: Identity) -> Refusal | None:

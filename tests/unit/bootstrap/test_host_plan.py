@@ -118,12 +118,6 @@ def test_an_interrupted_writing_is_completed(cluster: ClusterInventory, credenti
     assert names(plan(cluster, credentials, HostSurvey(name="db1"))) == []
 
 
-def test_the_incarnation_on_the_host_is_kept(cluster: ClusterInventory, credentials: Credentials) -> None:
-    risen = controller_config(cluster, cluster.host("db1"), cluster_id=credentials.secrets.cluster_id, incarnation=4)
-    write_files(HERE, plan(cluster, credentials, HostSurvey(name="db1", config=risen)))
-    assert c.load(Path(cluster.host("db1").directory) / "controller.yaml").incarnation == 4
-
-
 def test_only_missing_accounts_are_created(cluster: ClusterInventory, credentials: Credentials) -> None:
     server = mysql_survey(own_account=True, accounts=frozenset({"db1"}))
     assert plan(cluster, credentials, HostSurvey(name="db1", mysql=server)).accounts == ("db2",)

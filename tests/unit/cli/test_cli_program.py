@@ -14,6 +14,7 @@ COMMANDS = [
     "status",
     "switchover",
     "failover",
+    "force-members",
     "pause",
     "resume",
     "check",
@@ -39,7 +40,7 @@ def test_help_and_common_options(raftctl, command):
     wanted = ["--inventory", "--cluster", "--output", "--timeout", "--via", "--verbose"]
     if command in ("controller", "sandbox"):
         wanted = []
-    if command in ("switchover", "failover", "pause", "resume"):
+    if command in ("switchover", "failover", "force-members", "pause", "resume"):
         wanted += ["--dry-run", "--yes"]
     assert not [option for option in wanted if option not in done.stdout]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +23,13 @@ PROMOTING = applied(FAILOVER, a_promote(FAILOVER))
 
 def a_shrink() -> c.ShrinkSyncSet:
     return c.ShrinkSyncSet(based_on=10, members=("db3",), required_acks=1)
+
+
+def a_forced_membership(**changes: Any) -> c.ForceMembers:
+    forced = c.ForceMembers(
+        incarnation=2, survivors=("db2",), learners=("db1", "db3"), target="db2", certificate=gtids("A:1-40")
+    )
+    return msgspec.structs.replace(forced, **changes)
 
 
 def rejection(state: ClusterState, command: c.AnyCommand) -> Rejection | None:
@@ -41,6 +51,18 @@ def test_begin_failover_ends_the_reign() -> None:
     state = applied(STEADY, c.BeginFailover(based_on=10, cause=c.Cause.HOST_SILENT, target="db3"))
     assert (state.phase, state.epoch, state.primary) == (Phase.FAILOVER, 2, "")
     assert (state.previous_primary, state.target, state.version) == ("db1", "db3", 11)
+
+
+def test_a_forced_membership_begins_a_new_line_with_one_member() -> None:
+    """Also in the middle of a change, and when it takes transactions back: what is lost is lost."""
+    for before in (STEADY, FAILOVER, SWITCHOVER, PROMOTING, AVAILABLE):
+        after = applied(before, a_forced_membership())
+        assert (after.incarnation, after.phase, after.primary) == (2, Phase.PROMOTING, "db2")
+        assert (after.epoch, after.version) == (before.epoch + 1, before.version + 1)
+        assert (after.sync_set, after.required_acks, after.source_acks) == (("db2",), 0, 0)
+        assert (after.locked, after.floor) == (("db1", "db3"), gtids("A:1-40"))
+        assert after.members == before.members
+        assert rejection(after, a_forced_membership()) is Rejection.STALE
 
 
 def test_a_failover_begun_during_a_change_relieves_the_same_primary() -> None:
@@ -403,6 +425,10 @@ def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
             )
         case c.Record:
             return c.Record(kind="note", member=name, epoch=1)
+        case c.ForceMembers:
+            return a_forced_membership(
+                incarnation=draw(st.integers(1, 4)), survivors=draw(NAME_SETS), target=name, certificate=draw(SETS)
+            )
         case _:
             return kind(based_on=based_on, member=name)
 
@@ -423,9 +449,9 @@ def test_random_commands_keep_the_invariants(data: st.DataObject, acks: int, pol
         after, outcome = apply(state, command, index)
         assert (after, outcome) == apply(state, command, index)
         assert_invariants(after, before=state)
-        assert state.floor <= after.floor
+        assert after.incarnation > state.incarnation or state.floor <= after.floor
         assert outcome.applied or after is state
         assert after.version - state.version == int(
-            outcome == Outcome() and isinstance(command, (c.Decision, c.InitCluster))
+            outcome == Outcome() and isinstance(command, (c.Decision, c.InitCluster, c.ForceMembers))
         )
         state = after

@@ -401,10 +401,14 @@ async def test_a_survivor_goes_on_alone_and_shuts_out_those_who_missed_it(start:
     [alone] = await start("n1", incarnation=2)
     assert await propose([alone], b"after") == 101
     assert alone.node.status().voters == ("n1",)
-    [returned] = await start("n2")
-    await until(lambda: any(e.detail.get("reason") == "stale-incarnation" for e in returned.events + alone.events))
+    superseded: list[int] = []
+    returned = await start("n2", "n3", on_superseded=superseded.append)
+    await until(lambda: len(superseded) == 2)
+    assert superseded == [2, 2]
     assert alone.node.status().connected == ()
-    assert b"after" not in returned.applied
+    for member in returned:
+        assert member.node.status().role is Role.FOLLOWER
+        assert b"after" not in member.applied
 
 
 def test_a_state_machine_that_fails_ends_the_process(tmp_path: Path) -> None:

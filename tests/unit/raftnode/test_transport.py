@@ -420,3 +420,20 @@ async def test_a_forced_membership_shuts_out_those_who_missed_it(start: Start) -
         node.transport.set_incarnation(2)
     await until(lambda: [sorted(n.transport.connected) for n in nodes] == [["db2"], ["db1"], []])
     await until(lambda: "stale-incarnation" in nodes[2].reasons(NodeEventKind.REFUSED_BY_PEER))
+
+
+async def test_a_later_incarnation_is_believed_when_it_is_proven(start: Start) -> None:
+    """A hello proves nothing: a stranger could have every controller give up its log."""
+    peers = addresses("db1", "db2")
+    later: list[int] = []
+    old = await start("db2", peers, on_superseded=later.append)
+    stranger = await start("db1", peers, key=ClusterKey(b"another-cluster-s"), incarnation=9)
+    await until(lambda: "newer-incarnation" in old.reasons(NodeEventKind.CONNECTION_REFUSED))
+    await until(
+        lambda: "bad-key" in old.reasons(NodeEventKind.REFUSED_BY_PEER) + old.reasons(NodeEventKind.CONNECTION_REFUSED)
+    )
+    assert later == []
+    await stranger.transport.stop()
+    await start("db1", peers, incarnation=3)
+    await until(lambda: later)
+    assert set(later) == {3}

@@ -1,0 +1,85 @@
+"""What a forced change of membership does on a survivor's host while its controller is stopped (rule R10).
+
+`raftctl force-members` runs these there. Each step can be repeated; the incarnation's file is the last thing written
+and makes the rest valid.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from raftctl.cluster.codec import pack
+from raftctl.cluster.commands import ForceMembers
+from raftctl.controller import config, incarnation
+from raftctl.errors import HostError
+from raftctl.raftnode import forced_membership
+from raftctl.raftnode.wal import Wal
+
+
+class LogEnd(msgspec.Struct, frozen=True):
+    """Where a stopped controller's log ends: compared in the order of the fields."""
+
+    incarnation: int
+    last_term: int
+    last_index: int
+
+
+def log_end(config_path: Path) -> LogEnd:
+    """Raises UsageError, LogInUseError while the controller runs, CorruptLogError, HostError."""
+    settings = config.load(config_path)
+    directory = Path(settings.directory)
+    try:
+        now = incarnation.current(directory)
+        log = incarnation.log_directory(directory, now)
+        end = forced_membership.position(log, cluster_id=settings.cluster_id, node_id=settings.node)
+    except OSError as error:
+        raise HostError(f"cannot read the log in {directory}: {error.strerror or error}") from None
+    return LogEnd(now, end.last_term, end.last_index)
+
+
+def go_on_alone(config_path: Path, command: ForceMembers) -> LogEnd:
+    """Begin the command's incarnation with a copy of this host's log, in which it is the only voter and `command` comes
+    last. Raises as `log_end`."""
+    settings = config.load(config_path)
+    directory = Path(settings.directory)
+    if settings.node not in command.survivors:
+        raise HostError(f"{settings.node} is not among the survivors {', '.join(command.survivors)}")
+    try:
+        before = incarnation.current(directory)
+        if before < command.incarnation:
+            _branch(directory, settings, before, command)
+            incarnation.adopt(directory, command.incarnation)
+    except OSError as error:
+        raise HostError(f"cannot write below {directory}: {error.strerror or error}") from None
+    return log_end(config_path)
+
+
+def _branch(directory: Path, settings: config.ControllerConfig, before: int, command: ForceMembers) -> None:
+    identity = {"cluster_id": settings.cluster_id, "node_id": settings.node}
+    old, new = (incarnation.log_directory(directory, number) for number in (before, command.incarnation))
+    draft = new.with_name(f".{new.name}.draft")
+    for leftover in (draft, new):  # of an attempt that did not come to adopt it
+        shutil.rmtree(leftover, ignore_errors=True)
+    wal, _ = Wal.open(old, **identity)  # locks it: no controller runs
+    try:
+        shutil.copytree(old, draft)
+    finally:
+        wal.close()
+    forced_membership.make_sole_voter(draft, **identity, learners=command.learners, command=pack(command))
+    incarnation.sync_directory(draft)
+    draft.rename(new)
+    incarnation.sync_directory(directory)
+
+
+def begin_anew(config_path: Path, number: int) -> None:
+    """Belong to incarnation `number` with an empty log: this host joins as a newcomer. Raises UsageError, HostError."""
+    directory = Path(config.load(config_path).directory)
+    try:
+        if incarnation.current(directory) < number:
+            shutil.rmtree(incarnation.log_directory(directory, number), ignore_errors=True)
+            incarnation.adopt(directory, number)
+    except OSError as error:
+        raise HostError(f"cannot write below {directory}: {error.strerror or error}") from None

@@ -1,0 +1,214 @@
+"""Forced membership (rule R10): may a person go on without the majority, with whom as primary, and what may be lost?
+
+The one thing that cannot be proven from here is that those who do not answer are gone. So nothing is done while one of
+them answers in any way, unless its host can be reached to fence it; what is left is the person's word for it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable, Mapping
+from functools import reduce
+
+import msgspec
+
+from raftctl.cluster.facts import MemberFacts
+from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.observation import MySQLObservation, ReceiverState
+from raftctl.cluster.state import ClusterState, Member, MemberRole, Phase
+
+
+class ForceReason(enum.StrEnum):
+    """Why the membership is not forced."""
+
+    NOT_INITIALIZED = "not-initialized"
+    MAJORITY_LEFT = "majority-left"
+    SURVIVOR_SILENT = "survivor-silent"
+    EXCLUDED_ANSWERS = "excluded-answers"
+    NO_TARGET = "no-target"
+
+
+class ForceRefusal(msgspec.Struct, frozen=True):
+    """`member` is "" when it concerns the cluster; `text` is for people."""
+
+    reason: ForceReason
+    text: str
+    member: str = ""
+
+
+class Census(msgspec.Struct, frozen=True, kw_only=True):
+    """What one member's host said when it was asked in every way; an error is one line, "" without one."""
+
+    facts: MemberFacts | None = None  # its controller, by the API
+    facts_error: str = ""
+    mysql: MySQLObservation | None = None  # its mysqld itself
+    mysql_answers: bool = False  # also one that refuses the login
+    mysql_error: str = ""
+    host_error: str = ""  # the host itself, by SSH
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The ways by which something there answered."""
+        ways = {"API": self.facts is not None, "MySQL": self.mysql_answers, "SSH": not self.host_error}
+        return tuple(way for way, answered in ways.items() if answered)
+
+
+class ForcePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """`fence` are the excluded members that answer and are fenced first. `losses` say what may be lost, a line each;
+    `known_lost` counts the transactions that are known to have existed and that the target lacks."""
+
+    cluster: str
+    incarnation: int
+    epoch: int
+    survivors: tuple[str, ...]
+    excluded: tuple[str, ...]
+    fence: tuple[str, ...]
+    target: str
+    certificate: GTIDSet
+    known_lost: int
+    losses: tuple[str, ...]
+
+
+def judge_force(
+    members: Mapping[str, Member],
+    census: Mapping[str, Census],
+    *,
+    survivors: Collection[str],
+    target: str = "",
+    may_fence: bool = False,
+) -> ForcePlan | list[ForceRefusal]:
+    """`members` are those of the inventory, every one of which `census` has. `target` is a person's wish."""
+    states = [facts.state for name in survivors if (facts := census[name].facts)]
+    newest = max(states, key=lambda state: (state.incarnation, state.version), default=ClusterState())
+    members = {**members, **newest.members}
+    excluded = tuple(sorted(set(members) - set(survivors)))
+    refusals = [
+        *_unfit_survivors(census, members, survivors),
+        *([] if newest.phase is not Phase.UNINITIALIZED else [_uninitialized()]),
+        *_majority_left(members, survivors),
+        *_excluded_that_answer(newest, census, survivors, excluded, may_fence=may_fence),
+    ]
+    held = {m: seen.holds for m in sorted(survivors) if _is_data(members, m) and (seen := census[m].mysql)}
+    if target and target not in held:
+        refusals.append(ForceRefusal(ForceReason.NO_TARGET, f"{target} is no data member among the survivors", target))
+    if refusals:
+        return refusals
+    chosen = target or _choose(newest, members, held)
+    known = _known(newest, census, survivors)
+    return ForcePlan(
+        cluster=newest.cluster,
+        incarnation=newest.incarnation + 1,
+        epoch=newest.epoch + 1,
+        survivors=tuple(sorted(survivors)),
+        excluded=excluded,
+        fence=tuple(m for m in excluded if m in census and census[m].answers),
+        target=chosen,
+        certificate=held[chosen],
+        known_lost=(known - held[chosen]).count(),
+        losses=tuple(_losses(newest, chosen, held, known)),
+    )
+
+
+def _is_data(members: Mapping[str, Member], name: str) -> bool:
+    return members[name].role is MemberRole.DATA
+
+
+def _uninitialized() -> ForceRefusal:
+    return ForceRefusal(ForceReason.NOT_INITIALIZED, "the survivors know of no cluster: `raftctl bootstrap` makes one")
+
+
+def _unfit_survivors(
+    census: Mapping[str, Census], members: Mapping[str, Member], survivors: Collection[str]
+) -> Iterable[ForceRefusal]:
+    for name in sorted(survivors):
+        found = census[name]
+        if found.facts is None:
+            yield ForceRefusal(
+                ForceReason.SURVIVOR_SILENT, f"the controller of {name} does not answer: {found.facts_error}", name
+            )
+        if found.host_error:
+            yield ForceRefusal(
+                ForceReason.SURVIVOR_SILENT, f"the host of {name} does not answer: {found.host_error}", name
+            )
+        if _is_data(members, name) and found.mysql is None:
+            yield ForceRefusal(
+                ForceReason.SURVIVOR_SILENT, f"mysqld of {name} does not answer: {found.mysql_error}", name
+            )
+    if not any(_is_data(members, name) for name in survivors):
+        yield ForceRefusal(ForceReason.NO_TARGET, "none of the survivors is a data member")
+
+
+def _majority_left(members: Mapping[str, Member], survivors: Collection[str]) -> Iterable[ForceRefusal]:
+    if len(survivors) > len(members) // 2:
+        text = f"{', '.join(sorted(survivors))} are a majority of the {len(members)} members: no force is needed"
+        yield ForceRefusal(ForceReason.MAJORITY_LEFT, text)
+
+
+def _excluded_that_answer(
+    state: ClusterState,
+    census: Mapping[str, Census],
+    survivors: Collection[str],
+    excluded: Collection[str],
+    *,
+    may_fence: bool,
+) -> Iterable[ForceRefusal]:
+    for name in excluded:
+        found = census.get(name, Census(host_error="not in the inventory"))
+        if found.answers and (found.host_error or not may_fence):
+            fenceable = "its host can be reached to fence it" if not found.host_error else found.host_error
+            ways = " and ".join(found.answers)
+            yield ForceRefusal(ForceReason.EXCLUDED_ANSWERS, f"{name} answers by {ways} ({fenceable})", name)
+            continue
+        if found.answers:
+            continue  # it is fenced first
+        for survivor in sorted(survivors):
+            if why := _hears(state, census[survivor], name):
+                yield ForceRefusal(
+                    ForceReason.EXCLUDED_ANSWERS, f"{name} does not answer here, but {survivor} {why}", name
+                )
+
+
+def _hears(state: ClusterState, survivor: Census, name: str) -> str:
+    if survivor.facts is not None and name in survivor.facts.connected:
+        return "hears its controller"
+    channel = survivor.mysql.channel if survivor.mysql else None
+    receives = channel is not None and channel.receiver is ReceiverState.ON
+    if channel and receives and f"{channel.source_host}:{channel.source_port}" == state.members[name].mysql:
+        return "receives from its mysqld"
+    return ""
+
+
+def _choose(state: ClusterState, members: Mapping[str, Member], held: Mapping[str, GTIDSet]) -> str:
+    """Who has everything that the other survivors have; else the primary, else who has most."""
+    primary = state.primary or state.previous_primary
+    complete = [m for m in held if all(other <= held[m] for other in held.values())]
+    if complete:
+        return min(complete, key=lambda m: (m != primary, -members[m].priority, m))
+    return max(held, key=lambda m: (m == primary, held[m].count(), m))
+
+
+def _known(state: ClusterState, census: Mapping[str, Census], survivors: Collection[str]) -> GTIDSet:
+    """Every transaction that the survivors know to have existed in the cluster."""
+    sets = [state.floor]
+    sets += [facts.primary_held for name in survivors if (facts := census[name].facts)]
+    sets += [seen.holds for found in census.values() if (seen := found.mysql)]
+    return reduce(GTIDSet.__or__, sets)
+
+
+def _losses(state: ClusterState, target: str, held: Mapping[str, GTIDSet], known: GTIDSet) -> Iterable[str]:
+    if missing := known - held[target]:
+        yield f"{target} lacks {missing.count()} transactions that are known to have existed: {missing}"
+    for other in held:
+        if other != target and (alone := held[other] - held[target]):
+            yield f"{alone.count()} transactions of {other} that {target} lacks: {other} is rebuilt without them"
+    primary = state.primary or state.previous_primary
+    reporters = [m for m in state.sync_set if m in held and m != primary]
+    if target == primary:
+        yield (
+            f"{target} was the primary of epoch {state.epoch} and has all that it acknowledged; "
+            "what another one acknowledged since, if the lost members went on without it, is lost"
+        )
+    elif state.required_acks and len(reporters) >= state.fence_quorum() and target in reporters:
+        yield f"the survivors have all that was acknowledged in epoch {state.epoch}; what came in a later one is lost"
+    else:
+        yield f"what {primary} acknowledged and the survivors never received is lost; nobody can tell how much it is"

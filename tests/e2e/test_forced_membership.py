@@ -1,0 +1,102 @@
+"""Rule R10 on real servers: two of three hosts are lost, one goes on, and the lost ones return together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raftctl.api_client import CallError
+from raftctl.cluster.facts import MemberFacts
+from raftctl.errors import MySQLError
+from raftctl.mysql.client import connect
+from raftctl.sandbox.cluster import Target
+from raftctl.sandbox.distribution import MySQLDistribution
+from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def lone_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
+    """A cluster of its own: its incarnation changes."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("network namespaces need root and the ip command")
+    parent = Path(tempfile.mkdtemp(prefix="rc-e2e-"))  # a unix socket's path must stay short
+    try:
+        with stage(parent / "s", namespaces=True) as made:
+            yield made
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def raftctl(stage: Stage, *arguments: str, timeout: float = 150.0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "raftctl", "-i", str(stage.sandbox.inventory), *arguments]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def facts(stage: Stage, member: str) -> MemberFacts | None:
+    try:
+        return stage.cluster.ask(stage.cluster.inventory.members()[member], 5.0)
+    except CallError:
+        return None
+
+
+def takes_a_write(stage: Stage, member: str) -> bool:
+    try:
+        with connect(stage.endpoint(member), connect_timeout=2.0, timeout=2.0) as conn:
+            conn.execute(f"CREATE TABLE IF NOT EXISTS `{stage.database}`.stray (id INT PRIMARY KEY)")
+    except MySQLError:
+        return False
+    return True
+
+
+def test_going_on_alone(lone_stage: Stage) -> None:
+    stage = lone_stage
+    survivor = stage.wait_healthy().primary
+    assert survivor
+    lost = [m for m in stage.sandbox.layout.names if m != survivor]
+
+    early = raftctl(stage, "force-members", survivor, "--confirm", "sandbox")
+    assert (early.returncode, "excluded-answers" in early.stderr) == (1, True), early
+
+    with stage.writing() as writer:
+        for member in lost:
+            stage.sandbox.kill(member, Target.HOST)
+        stage.wait(lambda s: not s.quorum.ok, "the quorum is lost")
+        unconfirmed = raftctl(stage, "force-members", survivor, "--yes")
+        assert (unconfirmed.returncode, "--confirm sandbox" in unconfirmed.stderr) == (2, True), unconfirmed
+        plan = raftctl(stage, "force-members", survivor, "--dry-run")
+        assert plan.returncode == 0, plan
+        assert stage.status().incarnation == 1, "a plan changes nothing"
+        done = raftctl(stage, "force-members", survivor, "--confirm", "sandbox")
+        assert done.returncode == 0, done
+        count = len(writer.acknowledged)
+        assert writer.wait_for(20, 60), stage.story()
+        assert len(writer.acknowledged) > count
+
+        for member in lost:  # together, with the old log and the old votes
+            stage.sandbox.start(member, Target.HOST)
+        for member in lost:
+            wait_until(
+                lambda m=member: (f := facts(stage, m)) and f.state.incarnation == 2,
+                what=f"{member} returns",
+                timeout=60,
+            )
+            assert not takes_a_write(stage, member)
+        after = stage.wait_healthy()
+        assert (after.primary, after.incarnation, after.quorum.voters) == (survivor, 2, 3)
+        assert writer.wait_for(20, 60)
+    stage.verify(writer)
+    kinds = [entry.kind for entry in stage.history()]
+    begun = kinds.index("force-members")
+    assert "begin-failover" not in kinds[begun:], "nobody else was promoted"
