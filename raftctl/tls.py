@@ -1,4 +1,4 @@
-"""TLS contexts of the controllers' API: both ends prove themselves with certificates of the cluster's own CA.
+"""TLS contexts of the controllers, for the API and among each other: certificates of the cluster's own CA.
 
 A node's certificate names the member (not its address), so a member keeps its identity when its address
 changes, and a client checks that it reached the member it meant. Making certificates: raftctl.bootstrap.tls.
@@ -14,13 +14,13 @@ from raftctl.errors import UsageError
 FilePath = str | PathLike[str]
 
 
-def server_context(cert: FilePath, key: FilePath, ca: FilePath) -> ssl.SSLContext:
-    """For a controller. A client needs no certificate (load balancers ask `GET /primary`), but one that it
-    shows must be the cluster CA's; `peer_name` tells the handler who it is. Raises UsageError when a file
-    does not load."""
+def server_context(cert: FilePath, key: FilePath, ca: FilePath, *, mutual: bool = False) -> ssl.SSLContext:
+    """For a controller. A client of the API needs no certificate (load balancers ask `GET /primary`), another
+    controller does (`mutual`); one that is shown must be the cluster CA's, and `peer_name` tells who it is. Raises
+    UsageError when a file does not load."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_OPTIONAL
     _load(context, cert=cert, key=key, ca=ca)
     return context
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 import raftctl
+from raftctl import tls
 from raftctl.api_client import split_address
 from raftctl.cluster.commands import Record
 from raftctl.cluster.facts import MemberFacts, MemberReport, RaftFacts
@@ -24,7 +25,7 @@ from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.consensus.types import Config, Event, NotLeader, Role
 from raftctl.controller import gate_protocol, incarnation, messages
 from raftctl.controller.cluster_log import ClusterLog
-from raftctl.controller.config import ControllerConfig, Secrets
+from raftctl.controller.config import ApiConfig, ControllerConfig, Secrets
 from raftctl.controller.gate_server import GateServer
 from raftctl.controller.guard_link import GuardLink
 from raftctl.controller.guard_protocol import GuardFiles, Renewal
@@ -38,7 +39,7 @@ from raftctl.hosts.services import local_services
 from raftctl.mysql.client import Endpoint
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.raft_node import ProposalLost, RaftNode
-from raftctl.raftnode.transport import Address
+from raftctl.raftnode.transport import Address, TLSContexts
 from raftctl.raftnode.wire import ClusterKey
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Node:
             cluster_id=config.cluster_id,
             incarnation=self._incarnation,
             key=ClusterKey(secrets.cluster_key.reveal().encode()),
+            tls=_tls_contexts(config.api),
             directory=incarnation.log_directory(directory, self._incarnation),
             listen=Address(*split_address(config.raft.listen)),
             peers={name: Address(*split_address(peer.raft)) for name, peer in config.peers.items()},
@@ -436,6 +438,14 @@ def no_quorum(text: str) -> OperationResult:
 def outcome_unknown(text: str) -> OperationResult:
     hint = "it may still take effect: see `raftctl history` before you try again"
     return OperationResult(applied=False, reason=OUTCOME_UNKNOWN, text=text, hint=hint)
+
+
+def _tls_contexts(files: ApiConfig) -> TLSContexts:
+    """Controllers know each other by the certificates of their APIs."""
+    return TLSContexts(
+        server=tls.server_context(files.cert, files.key, files.ca, mutual=True),
+        client=tls.client_context(files.ca, files.cert, files.key),
+    )
 
 
 def _finite(age: float | None) -> float | None:

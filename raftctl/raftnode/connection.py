@@ -33,6 +33,7 @@ from raftctl.raftnode.wire import (
     pack,
     unpack,
 )
+from raftctl.tls import peer_name
 
 HANDSHAKE_TIMEOUT: Final = 5.0
 MAX_QUEUED_BYTES: Final = 32 << 20
@@ -75,6 +76,11 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._flush_handle: asyncio.Handle | None = None
+
+    @property
+    def certified(self) -> str | None:
+        """The name in the peer's certificate; None without TLS."""
+        return peer_name(self._transport.get_extra_info("ssl_object")) if self._transport is not None else None
 
     # --- use ------------------------------------------------------------------------------------------
 

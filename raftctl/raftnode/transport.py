@@ -49,8 +49,8 @@ class Address(NamedTuple):
 
 
 class TLSContexts(NamedTuple):
-    """TLS below the handshake, for those who want the traffic hidden. `client` must check the server's
-    certificate against the peer's node id."""
+    """TLS below the handshake: nobody reads along, and a node can only speak for itself. `server` must ask for a
+    certificate; `client` must check the server's against the peer's node id."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
@@ -210,8 +210,15 @@ class PeerTransport:
             if peer.connection is None:
                 peer.knocked.clear()
                 # UnicodeError: what the configuration says is not a host name at all
-                with contextlib.suppress(OSError, TimeoutError, UnicodeError):
+                try:
                     await self._dial(peer)
+                except ssl.SSLCertVerificationError as error:
+                    detail = f"{peer.node_id}: {error.verify_message}"
+                    self._report(
+                        NodeEventKind.CONNECTION_REFUSED, peer.address.host, detail, reason=Refusal.CERTIFICATE
+                    )
+                except (OSError, TimeoutError, UnicodeError):
+                    pass
                 peer.asked.set()
             if peer.connection is not None:
                 backoff = shortest
@@ -276,12 +283,12 @@ class PeerTransport:
 
         handshake = AcceptorHandshake(key=self._key, me=self._me, is_peer=self._peers.__contains__)
         connection = self._connection(handshake, opened, closed)
-        task = asyncio.create_task(self._open_accepted(connection, sock))
+        task = asyncio.create_task(self._open_accepted(connection, sock, host))
         # A task that is cancelled before its first step never runs any code of its own.
         task.add_done_callback(lambda done: sock.close() if done.cancelled() else None)
         self._unauthenticated[connection] = task
 
-    async def _open_accepted(self, connection: Connection, sock: socket.socket) -> None:
+    async def _open_accepted(self, connection: Connection, sock: socket.socket, host: str) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
@@ -290,6 +297,8 @@ class PeerTransport:
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._tls else None,
             )
         except OSError as error:  # includes ssl.SSLError
+            if isinstance(error, ssl.SSLError):
+                self._report(NodeEventKind.CONNECTION_REFUSED, host, str(error), reason=Refusal.CERTIFICATE)
             connection.abort(f"not-accepted: {error.strerror}")
 
     def _evict(self, connection: Connection) -> None:
@@ -318,7 +327,11 @@ class PeerTransport:
         assert connection.session is not None
         identity = connection.session.peer
         peer = self._peers.get(identity.node_id)
-        if peer is None or identity.incarnation != self._me.incarnation:
+        if self._tls is not None and connection.certified != identity.node_id:
+            detail = f"{connection.certified} says that it is {identity.node_id}"
+            self._report(NodeEventKind.CONNECTION_REFUSED, identity.node_id, detail, reason=Refusal.CERTIFICATE)
+            connection.abort(Refusal.CERTIFICATE)
+        elif peer is None or identity.incarnation != self._me.incarnation:
             connection.abort("no-longer-a-peer")
         elif connection.session.dialled != self._dials(peer.node_id):
             connection.close("knock")

@@ -11,8 +11,7 @@ Both sides hold the cluster key. Each MAC covers all that was said before it, th
 neither side can be answered from a recording; the acceptor proves the key first, then the dialler. The
 session's two keys (one a direction) come from the same transcript. A sealed frame carries a MAC over its
 sequence number and its body: frames cannot be forged, replayed, reordered or dropped in between without the
-connection ending. Nothing is hidden from a listener: secrets do not travel here, and TLS below this layer is
-for those who want it.
+connection ending. Below it runs TLS, by which a node also proves that it is no other holder of the key.
 
 A plain frame is `length u32 | body`, a sealed one `length u32 | mac 16 | body`. The length is checked before
 anything is allocated for it.
@@ -53,6 +52,7 @@ class Refusal(enum.StrEnum):
     MALFORMED = "malformed"
     OVERSIZED = "oversized-frame"
     SLOW = "handshake-timeout"
+    CERTIFICATE = "certificate"  # none of the cluster's authority, expired, or another node's
 
 
 class ProtocolViolation(Exception):

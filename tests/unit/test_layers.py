@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "raftctl"
 # Every package (or module at the top) and the ones that it may import. Everybody may import `errors` and `secret`.
 MAY_IMPORT = {
     "consensus": {"consensus"},
-    "raftnode": {"raftnode", "consensus"},
+    "raftnode": {"raftnode", "consensus", "tls"},
     "cluster": {"cluster"},
     "planner": {"planner", "cluster"},
     "mysql": {"mysql", "cluster"},

@@ -11,13 +11,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raftctl.bootstrap.tls import create_authority, issue_node
+from raftctl.bootstrap.tls import KeyPair, create_authority, issue_node
 from raftctl.raftnode.connection import MAX_MESSAGE_BYTES
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.transport import MAX_UNAUTHENTICATED, Address, PeerTransport, TLSContexts
@@ -349,20 +349,50 @@ async def test_the_end_of_a_killed_process_is_an_eof(start: Start) -> None:
         process.wait(30)
 
 
+def an_authority() -> KeyPair:
+    return create_authority("orders", now=datetime.now(UTC))
+
+
+def contexts_of(
+    directory: Path, name: str, authority: KeyPair, *, as_name: str = "", issued: datetime | None = None
+) -> TLSContexts:
+    """Both sides' contexts for the node `name`; `as_name` is another node whose certificate it has got hold of."""
+    pair = issue_node(authority, as_name or name, "127.0.0.1", now=issued or datetime.now(UTC))
+    files = {"ca": authority.certificate, "cert": pair.certificate, "key": pair.key}
+    for kind, data in files.items():
+        (directory / f"{name}.{kind}").write_bytes(data)
+    ca, cert, key = (directory / f"{name}.{kind}" for kind in files)
+    return TLSContexts(server_context(cert, key, ca, mutual=True), client_context(ca, cert, key))
+
+
 def tls_contexts(directory: Path, *names: str) -> dict[str, TLSContexts]:
-    """Both sides' contexts for each name, from one new authority."""
-    now = datetime.now(UTC)
-    authority = create_authority("orders", now=now)
-    (directory / "ca.pem").write_bytes(authority.certificate)
-    contexts = {}
-    for name in names:
-        pair = issue_node(authority, name, "127.0.0.1", now=now)
-        cert, key = directory / f"{name}.pem", directory / f"{name}.key"
-        cert.write_bytes(pair.certificate)
-        key.write_bytes(pair.key)
-        ca = directory / "ca.pem"
-        contexts[name] = TLSContexts(server_context(cert, key, ca), client_context(ca, cert, key))
-    return contexts
+    authority = an_authority()
+    return {name: contexts_of(directory, name, authority) for name in names}
+
+
+@pytest.mark.parametrize("wrong", ["db1", "db2"], ids=["the dialling one", "the accepting one"])
+@pytest.mark.parametrize("how", ["another authority", "expired", "another node's"])
+async def test_a_wrong_certificate_is_refused_and_said(start: Start, tmp_path: Path, how: str, wrong: str) -> None:
+    peers, authority = addresses("db1", "db2", "db3"), an_authority()
+    changes: dict[str, Any] = {
+        "another authority": {"authority": an_authority()},
+        "expired": {"authority": authority, "issued": datetime.now(UTC) - timedelta(days=11 * 365)},
+        "another node's": {"authority": authority, "as_name": "db3"},
+    }[how]
+    tls = {name: contexts_of(tmp_path, name, authority) for name in ("db1", "db2")}
+    tls[wrong] = contexts_of(tmp_path, wrong, **changes)
+    a, b = [await start(name, peers, tls=tls[name]) for name in ("db1", "db2")]
+    right = b if wrong == "db1" else a
+    await until(lambda: "certificate" in right.reasons(NodeEventKind.CONNECTION_REFUSED))
+    assert (a.history, b.history) == ([], [])
+
+
+async def test_a_peer_without_tls_is_refused(start: Start, tmp_path: Path) -> None:
+    peers = addresses("db1", "db2")
+    tls = tls_contexts(tmp_path, "db2")
+    a, b = await start("db1", peers), await start("db2", peers, tls=tls["db2"])
+    await until(lambda: "certificate" in b.reasons(NodeEventKind.CONNECTION_REFUSED))
+    assert (a.history, b.history) == ([], [])
 
 
 async def test_all_of_it_can_run_inside_tls(start: Start, tmp_path: Path) -> None:
