@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,22 +15,22 @@ pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def async_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("network namespaces need root and the ip command")
-    parent = Path(tempfile.mkdtemp(prefix="rc-e2e-"))  # a unix socket's path must stay short
-    try:
-        hook = parent / "after_promote"
-        hook.write_text(f'#!/bin/sh\necho "$RAFTCTL_PRIMARY after $RAFTCTL_PREVIOUS_PRIMARY" >> {parent}/promoted\n')
-        hook.chmod(0o755)
-        settings = ("durability=async", f"hooks.after_promote={hook}")
-        with stage(parent / "s", namespaces=True, settings=settings) as made:
-            yield made
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the hook writes who was promoted."""
+    return tmp_path_factory.mktemp("hook") / "promoted"
 
 
-def test_the_primarys_host_is_lost(async_stage: Stage) -> None:
+@pytest.fixture(scope="module")
+def async_stage(distribution: MySQLDistribution, promoted: Path) -> Iterator[Stage]:
+    hook = promoted.with_name("after_promote")
+    hook.write_text(f'#!/bin/sh\necho "$RAFTCTL_PRIMARY after $RAFTCTL_PREVIOUS_PRIMARY" >> {promoted}\n')
+    hook.chmod(0o755)
+    settings = ("durability=async", f"hooks.after_promote={hook}")
+    with stage(settings=settings) as made:
+        yield made
+
+
+def test_the_primarys_host_is_lost(async_stage: Stage, promoted: Path) -> None:
     stage = async_stage
     before = stage.wait_healthy()
     assert before.primary
@@ -49,8 +46,7 @@ def test_the_primarys_host_is_lost(async_stage: Stage) -> None:
         assert promote.at_ms - begin.at_ms >= 1000 * 4, "the lease of 4 s was waited out"
         hooked = next(e for e in reversed(stage.history()) if e.kind == "hook")
         assert (hooked.member, hooked.why) == (promote.member, "after_promote: exit status 0")
-        promoted = (stage.sandbox.directory.parent / "promoted").read_text().splitlines()
-        assert promoted[-1] == f"{promote.member} after {before.primary}"
+        assert promoted.read_text().splitlines()[-1] == f"{promote.member} after {before.primary}"
         stage.sandbox.start(before.primary, Target.HOST)
         status = stage.wait_healthy()
         assert writer.wait_for(20, 60)

@@ -36,12 +36,8 @@ CLUSTER = "sandbox"
 
 @pytest.fixture(scope="module")
 def playbook_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
-    parent = Path(tempfile.mkdtemp(prefix="rc-e2e-"))  # a unix socket's path must stay short
-    try:
-        with stage(parent / "s", namespaces=False) as made:
-            yield made
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)
+    with stage(namespaces=False) as made:
+        yield made
 
 
 def play(stage: Stage, playbook: str, inventory: Path | None = None, **variables: object) -> int:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +20,8 @@ pytestmark = [pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def cluster(distribution: MySQLDistribution) -> Iterator[Stage]:
-    parent = Path(tempfile.mkdtemp(prefix="rc-cli-"))  # a unix socket's path must stay short
-    try:
-        with stage(parent / "s", namespaces=False) as made:
-            yield made
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)
+    with stage(namespaces=False) as made:
+        yield made
 
 
 def raftctl(cluster: Stage, *arguments: str) -> subprocess.CompletedProcess[str]:
