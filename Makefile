@@ -38,7 +38,12 @@ unit: $(READY) ## fast tests without MySQL: logic, scenarios, simulation
 	$(BIN)/pytest tests/unit tests/scenarios tests/simulation -n 2 --dist worksteal -q
 
 integration: $(READY) ## tests on real MySQL, real processes, real networks
-	$(BIN)/pytest tests/integration tests/e2e tests/chaos -q
+	@# side by side: both wait more than they compute
+	@$(BIN)/pytest tests/e2e tests/chaos -q > .e2e.out 2>&1 & beside=$$!; \
+	  echo "$(BIN)/pytest tests/integration -q"; $(BIN)/pytest tests/integration -q; first=$$?; \
+	  wait $$beside; second=$$?; \
+	  echo "$(BIN)/pytest tests/e2e tests/chaos -q"; cat .e2e.out; rm .e2e.out; \
+	  exit $$((first > second ? first : second))
 
 e2e: $(READY) ## bootstrap over SSH on container hosts with systemd; needs root and a Docker engine
 	$(BIN)/pytest tests/e2e/test_container_hosts.py -v
