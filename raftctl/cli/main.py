@@ -18,14 +18,16 @@ from typing import Annotated
 import typer
 
 from raftctl import __version__
-from raftctl.cli import controller, sandbox
+from raftctl.cli import config, controller, sandbox
 from raftctl.cli.bootstrap import bootstrap
 from raftctl.cli.change_primary import failover, switchover
 from raftctl.cli.check import check
 from raftctl.cli.demo import demo
 from raftctl.cli.doctor import doctor
+from raftctl.cli.explain import explain
 from raftctl.cli.force_members import force_members
 from raftctl.cli.history import history
+from raftctl.cli.logs import logs
 from raftctl.cli.options import root_options
 from raftctl.cli.pause import pause, resume
 from raftctl.cli.status import status
@@ -66,7 +68,10 @@ app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("check")(check)
 app.command("history")(history)
+app.command("logs")(logs)
+app.command("explain")(explain)
 app.command("doctor")(doctor)
+app.add_typer(config.app, name="config")
 app.add_typer(controller.app, name="controller")
 sandbox.app.command("demo")(demo)
 app.add_typer(sandbox.app, name="sandbox")

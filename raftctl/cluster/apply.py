@@ -18,7 +18,9 @@ from typing import Any
 import msgspec
 
 from raftctl.cluster import commands as c
+from raftctl.cluster.durability import required_acks
 from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, HistoryEntry, MemberRole, Pause, Phase, Settings
+from raftctl.errors import UsageError
 
 replace = msgspec.structs.replace
 
@@ -38,6 +40,7 @@ class Rejection(enum.StrEnum):
     INVALID_SET = "invalid-set"  # the sync set or the locked set does not fit the members
     NOT_LOCKED = "not-locked"
     NOTHING_TO_DO = "nothing-to-do"
+    INVALID_SETTINGS = "invalid-settings"  # the members cannot do what they ask for, or they cannot change so
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -56,7 +59,7 @@ def apply(state: ClusterState, command: c.AnyCommand, index: int) -> tuple[Clust
     result = rejection or _HANDLERS[type(command)](state, command)
     if isinstance(result, Rejection):
         return state, Outcome(result)
-    if isinstance(command, (c.Decision, c.InitCluster, c.ForceMembers)):
+    if isinstance(command, (c.Decision, c.InitCluster, c.ForceMembers, c.ChangeSettings)):
         result = replace(result, version=state.version + 1)
     result = replace(result, history=(*result.history, _entry(state, result, command, index))[-HISTORY_LIMIT:])
     assert_invariants(result, before=state)
@@ -285,6 +288,33 @@ def _force_members(state: ClusterState, command: c.ForceMembers) -> ClusterState
     )
 
 
+def _change_settings(state: ClusterState, command: c.ChangeSettings) -> ClusterState | Rejection:
+    """k and the sync set follow by the steps of rule R6. Only `available` is kept from the first moment on: S must be
+    able to give the acknowledgements, and lowering k is safe in the log at any time."""
+    if command.replaces != state.settings_number:
+        return Rejection.STALE
+    if not state.primary:
+        return Rejection.WRONG_PHASE
+    if command.settings == state.settings:
+        return Rejection.NOTHING_TO_DO
+    fixed = ("election_timeout", "heartbeat_interval")  # also in every controller's own configuration
+    if any(getattr(command.settings, name) != getattr(state.settings, name) for name in fixed):
+        return Rejection.INVALID_SETTINGS
+    try:
+        required_acks(command.settings, state.data_members)
+    except UsageError:
+        return Rejection.INVALID_SETTINGS
+    most = len(state.sync_set) - 1 if command.settings.durability_policy == "available" else state.source_acks
+    return replace(
+        state,
+        settings=command.settings,
+        settings_number=state.settings_number + 1,
+        settings_before=state.settings,
+        required_acks=min(state.required_acks, most),
+        source_acks=min(state.source_acks, most),
+    )
+
+
 def _pause(state: ClusterState, command: c.PauseFailover) -> ClusterState | Rejection:
     if state.paused is not None:
         return Rejection.NOTHING_TO_DO
@@ -314,6 +344,7 @@ _HANDLERS: dict[type, Callable[[ClusterState, Any], ClusterState | Rejection]] =
     c.GrowSyncSet: _grow,
     c.ChangeAcks: _change_acks,
     c.ForceMembers: _force_members,
+    c.ChangeSettings: _change_settings,
     c.PauseFailover: _pause,
     c.ResumeFailover: _resume,
     c.Record: _record,
@@ -335,7 +366,7 @@ def _entry(before: ClusterState, after: ClusterState, command: c.AnyCommand, ind
         why=getattr(command, "why", "") or getattr(command, "reason", ""),
         before=before.primary,
         after=after.primary,
-        detail=_detail(command),
+        detail=_detail(before, command),
     )
 
 
@@ -344,8 +375,11 @@ def _member(command: c.AnyCommand) -> str:
     return getattr(command, "member", "") or getattr(command, "target", "") or ",".join(members)
 
 
-def _detail(command: c.AnyCommand) -> dict[str, Any]:
+def _detail(before: ClusterState, command: c.AnyCommand) -> dict[str, Any]:
     match command:
+        case c.ChangeSettings():
+            then, now = msgspec.structs.asdict(before.settings), msgspec.structs.asdict(command.settings)
+            return {name: f"{then[name]} -> {value}" for name, value in now.items() if value != then[name]}
         case c.Record():
             return dict(command.detail)
         case c.BeginFailover():

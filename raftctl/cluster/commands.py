@@ -142,6 +142,13 @@ class ForceMembers(Command, frozen=True, kw_only=True, tag="force-members"):
     why: str = ""
 
 
+class ChangeSettings(Command, frozen=True, kw_only=True, tag="change-settings"):
+    """Another policy instead of the one with number `replaces`; whoever did not see that one is rejected."""
+
+    replaces: int
+    settings: Settings
+
+
 class PauseFailover(Command, frozen=True, kw_only=True, tag="pause"):
     reason: str
 
@@ -173,6 +180,7 @@ AnyCommand = (
     | GrowSyncSet
     | ChangeAcks
     | ForceMembers
+    | ChangeSettings
     | PauseFailover
     | ResumeFailover
     | Record

@@ -127,6 +127,8 @@ class ClusterState(msgspec.Struct, frozen=True):
     locked: tuple[str, ...] = ()  # members whose replication account the primary keeps locked (rule R6)
     members: dict[str, Member] = {}
     settings: Settings = Settings()
+    settings_number: int = 0  # how often they were changed
+    settings_before: Settings | None = None  # what an undo returns to
     paused: Pause | None = None
     history: tuple[HistoryEntry, ...] = ()
 

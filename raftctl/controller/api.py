@@ -14,13 +14,16 @@ from aiohttp import web
 
 from raftctl.api_client import ApiClient
 from raftctl.cluster.codec import from_json, to_json
-from raftctl.cluster.commands import InitCluster, PauseFailover, ResumeFailover
+from raftctl.cluster.commands import ChangeSettings, InitCluster, PauseFailover, ResumeFailover
 from raftctl.cluster.facts import MemberFacts, MySQLState
+from raftctl.cluster.state import Settings
 from raftctl.cluster.status import build_status
 from raftctl.controller import metrics
+from raftctl.controller.leader import refused
 from raftctl.controller.messages import Failover, Operation, OperationResult, Propose, Switchover
 from raftctl.controller.node import NO_QUORUM, OUTCOME_UNKNOWN, Node
 from raftctl.inventory.fields import parse_duration
+from raftctl.planner.explain import explain_loss
 from raftctl.tls import peer_name
 
 logger = logging.getLogger(__name__)
@@ -37,6 +40,14 @@ class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     by: str = "unknown"
     target: str | None = None
+
+
+class SettingsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /v1/settings: `settings` instead of those with the number `replaces`."""
+
+    replaces: int
+    settings: Settings
+    by: str = "unknown"
 
 
 class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,10 +70,12 @@ class Api:
                 web.get("/v1/member", self.member),
                 web.get("/v1/status", self.status),
                 web.get("/v1/history", self.history),
+                web.get("/v1/explain", self.explain),
                 web.post("/v1/switchover", self.switchover),
                 web.post("/v1/failover", self.failover),
                 web.post("/v1/pause", self.pause),
                 web.post("/v1/resume", self.resume),
+                web.post("/v1/settings", self.settings),
                 web.post("/v1/commands/init", self.init),
             ]
         )
@@ -123,6 +136,15 @@ class Api:
     async def history(self, _: web.Request) -> web.Response:
         return _json(self._node.state.history)
 
+    async def explain(self, request: web.Request) -> web.Response:
+        """What the loss of `?member=NAME` (the primary, when none is named) would do, as the leader sees it."""
+        node, state = self._node, self._node.state
+        if not node.leader.is_current:
+            return _answer(503, reason="not-leader", text=f"{node.name} does not lead")
+        member = request.query.get("member") or state.primary
+        found = explain_loss(state, node.leader.view(), member, leader=node.name)
+        return _refused(refused(found)) if isinstance(found, list) else _json(found)
+
     # --- changes ---------------------------------------------------------------------------------------
 
     async def switchover(self, request: web.Request) -> web.Response:
@@ -144,6 +166,10 @@ class Api:
     async def resume(self, request: web.Request) -> web.Response:
         wish = await _body(request, PauseRequest)
         return await self._operate(Propose(ResumeFailover(by=wish.by)))
+
+    async def settings(self, request: web.Request) -> web.Response:
+        wish = await _body(request, SettingsRequest)
+        return await self._operate(Propose(ChangeSettings(by=wish.by, replaces=wish.replaces, settings=wish.settings)))
 
     async def init(self, request: web.Request) -> web.Response:
         return await self._operate(Propose(await _body(request, InitCluster)))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raftctl.cluster.state import Engine, MemberRole
+import msgspec
+
+from raftctl.cluster.state import Engine, MemberRole, Settings
 from raftctl.errors import UsageError
 from raftctl.inventory import model, relations
-from raftctl.inventory.fields import Fields, fault, mapping
+from raftctl.inventory.fields import Fields, fault, format_duration, mapping, suggestion
 from raftctl.inventory.groups import GroupTree
 from raftctl.inventory.model import AdminLogin, ClusterInventory, Connection, Inventory, InventoryHost
 from raftctl.inventory.ssh_access import ssh_access
@@ -19,6 +22,14 @@ from raftctl.inventory.yaml_file import parse_yaml, read_yaml
 
 ELECTION_TIMEOUT_MIN = 0.05  # seconds; below, the pauses of an ordinary machine look like a dead leader
 HEARTBEAT_INTERVAL_MIN = 0.005
+
+# What `raftctl config` changes: names in the inventory, and fields of Settings.
+SETTINGS = {
+    "durability": "durability",
+    "durability_policy": "durability_policy",
+    "failover.automatic": "failover_automatic",
+    "failover.cooldown": "failover_cooldown",
+}
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
 _NAME = re.compile(rf"(?=.{{1,64}}$){_LABEL}(?:\.{_LABEL})*")  # 64: a certificate's common name ends there
@@ -72,6 +83,39 @@ def inventory_from(document: Any, path: Path) -> Inventory:
     clusters = {name: _cluster(name, tree, path) for name in names}
     relations.check(clusters)
     return Inventory(path=path, clusters=clusters)
+
+
+def changed_settings(path: Path, cluster: str, running: Settings, changes: Mapping[str, Any]) -> Settings:
+    """`running` with `changes` by their names in the inventory (`failover.cooldown: 30s`), checked as if they stood in
+    the inventory file `path`. Raises UsageError with the path to the fault."""
+    tree = GroupTree(read_yaml(path))
+    where = (cluster, "raftctl")
+    section = dict(mapping(tree.groups[cluster].variables["raftctl"], where))
+    for name, value in {**as_written(running), **changes}.items():
+        if name not in SETTINGS:
+            fault(
+                (*where, *name.split(".")), "cannot be changed while the cluster runs", hint=suggestion(name, SETTINGS)
+            )
+        _put(section, name, value, where)
+    tree.groups[cluster].variables["raftctl"] = section
+    checked = _cluster(cluster, tree, path)
+    relations.check({cluster: checked})
+    new = checked.settings()
+    return msgspec.structs.replace(running, **{field: getattr(new, field) for field in SETTINGS.values()})
+
+
+def _put(section: dict[str, Any], name: str, value: Any, where: tuple[str, ...]) -> None:
+    group, _, key = name.rpartition(".")
+    if group:
+        section[group] = dict(mapping(section.get(group), (*where, group))) | {key: value}
+    else:
+        section[key] = value
+
+
+def as_written(settings: Settings) -> dict[str, str | bool]:
+    """The settings that can be changed, by their names in the inventory and as one writes them there."""
+    values = {name: getattr(settings, field) for name, field in SETTINGS.items()}
+    return {name: format_duration(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def _cluster(name: str, tree: GroupTree, path: Path) -> ClusterInventory:

@@ -190,10 +190,15 @@ def _wait_for_more(
 
 def _best(state: ClusterState, view: ClusterView, pool: dict[str, MemberReport]) -> tuple[str, list[Refusal]]:
     """The promotion target among the reporters, or "" and why none of them is eligible (rule R4)."""
-    required = reduce(GTIDSet.__or__, (r.holds - errant(r) for r in pool.values()), GTIDSet())
-    refusals = {m: _ineligible(state, view, m, report, required) for m, report in pool.items()}
+    refusals = eligibility(state, view, pool)
     eligible = [m for m, refusal in refusals.items() if refusal is None]
     return min(eligible, key=lambda m: _preference(state, m), default=""), [r for r in refusals.values() if r]
+
+
+def eligibility(state: ClusterState, view: ClusterView, pool: dict[str, MemberReport]) -> dict[str, Refusal | None]:
+    """For each reporter why it cannot be promoted, None when it can: it must hold what all of them hold (rule R4)."""
+    required = reduce(GTIDSet.__or__, (r.holds - errant(r) for r in pool.values()), GTIDSet())
+    return {m: _ineligible(state, view, m, report, required) for m, report in pool.items()}
 
 
 def promotion(state: ClusterState, *, target: str, pool: dict[str, MemberReport], proof: Proof) -> Promote:

@@ -19,7 +19,7 @@ def request_switchover(
     state: ClusterState, view: ClusterView, *, target: str = "", by: str
 ) -> BeginSwitchover | list[Refusal]:
     """A person asks for a switchover, to `target` or to the best replica."""
-    if refusal := _not_now(state):
+    if refusal := not_now(state):
         return [refusal]
     if diagnosis := diagnose(state, view, state.primary):
         return [
@@ -41,7 +41,7 @@ def request_failover(
 ) -> BeginFailover | list[Refusal]:
     """A person asks for a failover of an unhealthy primary. It is proven like an automatic one; only the pause and
     `failover.automatic: false` do not hold it back."""
-    if refusal := _not_now(state):
+    if refusal := not_now(state):
         return [refusal]
     if target and (refusal := _unknown_target(state, target)):
         return [refusal]
@@ -63,7 +63,8 @@ def _serves(state: ClusterState, view: ClusterView) -> bool:
     return bool(report and report.mysql and report.mysql.observation and report.mysql.observation.writable)
 
 
-def _not_now(state: ClusterState) -> Refusal | None:
+def not_now(state: ClusterState) -> Refusal | None:
+    """Why no change of primary can be asked for, None when it can."""
     if state.phase is Phase.UNINITIALIZED:
         return Refusal(Reason.NOT_INITIALIZED, "the cluster is not bootstrapped")
     if not state.primary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -99,6 +100,46 @@ def test_pause_and_resume(cluster: Stage):
     assert (warning.returncode, "disk swap" in warning.stdout) == (1, True)
     assert raftctl(cluster, "resume", "--yes").returncode == 0
     cluster.wait_healthy()
+
+
+def test_explain_tells_what_a_loss_would_do(cluster: Stage):
+    primary = cluster.wait_healthy().primary
+    found = json.loads(raftctl(cluster, "explain", "-o", "json").stdout)
+    assert (found["member"], found["role"], found["serving"]) == (primary, "primary", True)
+    assert found["promoted"] in {one["name"] for one in found["candidates"] if one["eligible"]}
+    replica = next(name for name in ("db1", "db2", "db3") if name != primary)
+    table = raftctl(cluster, "explain", replica)
+    assert (table.returncode, "writes go on" in table.stdout) == (0, True), table
+    assert raftctl(cluster, "explain", "db9").returncode == 2
+
+
+def test_logs_of_all_hosts_in_the_order_of_time(cluster: Stage):
+    cluster.wait_healthy()
+    lines = json.loads(raftctl(cluster, "logs", "-n", "500", "-o", "json").stdout)
+    assert {line["host"] for line in lines} == {"db1", "db2", "db3"}
+    assert {"controller", "supervisor"} <= {line["unit"] for line in lines}
+    times = [dt.datetime.fromisoformat(line["at"]) for line in lines]
+    assert times == sorted(times)
+    some = raftctl(cluster, "logs", "db1", "--since", "1h", "-n", "3").stdout.splitlines()
+    assert len(some) == 3
+    assert all(" db1 " in line for line in some)
+
+
+def test_settings_are_changed_while_the_cluster_runs(cluster: Stage):
+    cluster.wait_healthy()
+    before = json.loads(raftctl(cluster, "config", "show", "-o", "json").stdout)
+    assert (before["settings"]["durability"], before["differs"]) == ("majority", [])
+    plan = raftctl(cluster, "config", "set", "durability=all", "--dry-run")
+    assert (plan.returncode, "majority -> all" in plan.stdout) == (0, True), plan
+    assert raftctl(cluster, "config", "set", "durability=all", "failover.cooldown=5s", "--yes").returncode == 0
+    cluster.wait(lambda s: s.durability.required_acks == 2 and s.health == "ok", "two replicas acknowledge")
+    after = json.loads(raftctl(cluster, "config", "show", "-o", "json").stdout)
+    assert (after["differs"], after["number"]) == (["durability", "failover.cooldown"], before["number"] + 1)
+    assert raftctl(cluster, "config", "undo", "--yes").returncode == 0
+    cluster.wait(lambda s: s.durability.required_acks == 1 and s.health == "ok", "one replica acknowledges")
+    assert json.loads(raftctl(cluster, "config", "show", "-o", "json").stdout)["settings"] == before["settings"]
+    refused = raftctl(cluster, "config", "set", "durability=7", "--yes")
+    assert (refused.returncode, "at most 2 replicas" in refused.stderr) == (2, True), refused
 
 
 def test_member_whose_controller_is_dead_is_asked_directly(cluster: Stage):

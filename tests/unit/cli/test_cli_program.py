@@ -19,6 +19,8 @@ COMMANDS = [
     "resume",
     "check",
     "history",
+    "logs",
+    "explain",
     "controller",
     "sandbox",
 ]

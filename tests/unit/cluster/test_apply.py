@@ -53,6 +53,23 @@ def test_begin_failover_ends_the_reign() -> None:
     assert (state.previous_primary, state.target, state.version) == ("db1", "db3", 11)
 
 
+def test_other_settings_are_numbered_and_remember_the_ones_before() -> None:
+    wished = Settings(durability="all", failover_cooldown=5.0)
+    after = applied(STEADY, c.ChangeSettings(replaces=0, settings=wished))
+    assert (after.settings, after.settings_before, after.settings_number) == (wished, STEADY.settings, 1)
+    assert (after.version, after.required_acks, after.source_acks) == (11, 1, 1), "k follows by steps of its own"
+    assert after.history[-1].detail == {"durability": "majority -> all", "failover_cooldown": "60.0 -> 5.0"}
+    back = applied(after, c.ChangeSettings(replaces=1, settings=STEADY.settings))
+    assert (back.settings, back.settings_before, back.settings_number) == (STEADY.settings, wished, 2)
+
+
+def test_available_lowers_k_to_what_the_sync_set_can_give() -> None:
+    """Writes wait for a replica that is not there: this is how a person lets them go on."""
+    short = a_state(sync_set=("db1",))
+    after = applied(short, c.ChangeSettings(replaces=0, settings=Settings(durability_policy="available")))
+    assert (after.required_acks, after.source_acks) == (0, 0)
+
+
 def test_a_forced_membership_begins_a_new_line_with_one_member() -> None:
     """Also in the middle of a change, and when it takes transactions back: what is lost is lost."""
     for before in (STEADY, FAILOVER, SWITCHOVER, PROMOTING, AVAILABLE):
@@ -174,7 +191,53 @@ LOCKED = a_state(locked=("db3",))
 BIG = a_change(Phase.FAILOVER, data=5)
 FIVE = ("db1", "db2", "db3", "db4", "db5")
 
+OTHER = Settings(failover_cooldown=1.0)
 REJECTIONS = {
+    "settings that replace others than those in force": (
+        Rejection.STALE,
+        STEADY,
+        c.ChangeSettings(replaces=1, settings=OTHER),
+    ),
+    "settings in the middle of a failover": (
+        Rejection.WRONG_PHASE,
+        FAILOVER,
+        c.ChangeSettings(replaces=0, settings=OTHER),
+    ),
+    "the same settings": (
+        Rejection.NOTHING_TO_DO,
+        STEADY,
+        c.ChangeSettings(replaces=0, settings=STEADY.settings),
+    ),
+    "more acknowledgements than replicas": (
+        Rejection.INVALID_SETTINGS,
+        STEADY,
+        c.ChangeSettings(replaces=0, settings=Settings(durability="3")),
+    ),
+    "a word for durability that nobody knows": (
+        Rejection.INVALID_SETTINGS,
+        STEADY,
+        c.ChangeSettings(replaces=0, settings=Settings(durability="both")),
+    ),
+    "times that controllers have in their configuration": (
+        Rejection.INVALID_SETTINGS,
+        STEADY,
+        c.ChangeSettings(replaces=0, settings=Settings(election_timeout=2.0)),
+    ),
+    "an incarnation that is not a later one": (
+        Rejection.STALE,
+        a_state(incarnation=2),
+        a_forced_membership(),
+    ),
+    "a forced primary that is lost": (
+        Rejection.NOT_ELIGIBLE,
+        STEADY,
+        a_forced_membership(target="db1"),
+    ),
+    "a survivor that is no member": (
+        Rejection.UNKNOWN_MEMBER,
+        STEADY,
+        a_forced_membership(survivors=("db2", "db9")),
+    ),
     "decided on an earlier version": (Rejection.STALE, STEADY, c.Lockout(based_on=9, member="db3", why="")),
     "decided on a later version": (Rejection.STALE, STEADY, c.Lockout(based_on=11, member="db3", why="")),
     "initialised twice": (Rejection.ALREADY_INITIALIZED, STEADY, an_init()),
@@ -381,6 +444,10 @@ SETS = st.sampled_from(("", "A:1-50", "A:1-60", "A:1-100", "A:1-100,B:1-5", "B:1
 MEMBERS = (*(a_member(f"db{i}") for i in range(1, 5)), a_member("w1", role=MemberRole.WITNESS))
 
 
+DURABILITIES = st.sampled_from(("majority", "all", "async", "1", "2", "9", "both"))
+POLICIES = st.sampled_from(("strict", "available"))
+
+
 @st.composite
 def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
     """Any command, mostly decided on the current version."""
@@ -425,6 +492,9 @@ def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
             )
         case c.Record:
             return c.Record(kind="note", member=name, epoch=1)
+        case c.ChangeSettings:
+            changed = Settings(durability=draw(DURABILITIES), durability_policy=draw(POLICIES))
+            return c.ChangeSettings(replaces=draw(st.integers(0, 2)), settings=changed)
         case c.ForceMembers:
             return a_forced_membership(
                 incarnation=draw(st.integers(1, 4)), survivors=draw(NAME_SETS), target=name, certificate=draw(SETS)
@@ -452,6 +522,6 @@ def test_random_commands_keep_the_invariants(data: st.DataObject, acks: int, pol
         assert after.incarnation > state.incarnation or state.floor <= after.floor
         assert outcome.applied or after is state
         assert after.version - state.version == int(
-            outcome == Outcome() and isinstance(command, (c.Decision, c.InitCluster, c.ForceMembers))
+            outcome == Outcome() and isinstance(command, (c.Decision, c.InitCluster, c.ForceMembers, c.ChangeSettings))
         )
         state = after
