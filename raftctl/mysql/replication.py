@@ -115,7 +115,8 @@ def point_to(conn: Connection, source: Source, *, timeout: float) -> None:
     """Make `source` the one to receive from. Starts nothing.
 
     The receiver is stopped. A running applier is left running when only the address or the account changes, which
-    saves the time of stopping it. Raises NotApplied when something received is not applied yet: CHANGE REPLICATION
+    saves the time of stopping it; what it has begun of a transaction that was received in part it rolls back when the
+    next source's first event comes. Raises NotApplied when something received is not applied yet: CHANGE REPLICATION
     SOURCE may discard it (rule R5). Manual: https://dev.mysql.com/doc/refman/8.4/en/change-replication-source-to.html
     """
     configured = conn.query(
@@ -130,9 +131,6 @@ def point_to(conn: Connection, source: Source, *, timeout: float) -> None:
     else:
         conn.execute("STOP REPLICA", timeout=timeout)
     _refuse_unapplied(conn)
-    if conn.scalar("SELECT @@GLOBAL.gtid_owned"):
-        _end_applier(conn)  # it waits for the rest of a transaction that the next source may never send
-        stop_replica(conn, timeout=timeout)
     conn.execute(
         # a statement that does not name the period sets it to half of replica_net_timeout
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s,"
