@@ -4,37 +4,50 @@ begun it. That must hold nobody up, and nobody may take it for received."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from raftctl.cluster.gtid import GTIDSet
-from raftctl.errors import MySQLError
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import (
     forget_source,
     point_to,
+    receiver_state,
     start_receiver,
     stop_receiver,
     wait_applied,
     wait_receiving,
 )
+from tests.support.cut_connection import CutConnection
 from tests.support.mysql_members import DEADLINE_S, MySQLMember, executed, start_members
 from tests.support.mysqld import MySQLFactory
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mysql, pytest.mark.slow]
 
-ROWS = "SELECT REPEAT('x', 100000) FROM information_schema.columns LIMIT 2000"
+# A transaction of 10 MB, of which each replica receives the first 3 MB.
+INSERT = "INSERT INTO t.big (text) SELECT REPEAT('x', 100000) FROM information_schema.columns LIMIT 100"
+RECEIVED_BYTES = 3_000_000
 
 # Not information_schema.innodb_trx: it shows a copy that MySQL renews only after a tenth of a second without readers;
 # who looks more often than that sees the first answer for ever.
 LOCKS = "SELECT COUNT(*) FROM performance_schema.data_locks WHERE OBJECT_SCHEMA = 't' AND OBJECT_NAME = 'big'"
 
 
-def relay_bytes(member: MySQLMember) -> int:
-    return sum(file.stat().st_size for file in member.server.datadir.glob("relay-bin.0*"))
+@contextlib.contextmanager
+def receiving_through(connection: CutConnection, replica: MySQLMember, source: MySQLMember) -> Iterator[None]:
+    """The replica's connection to its source is cut in the middle of the transaction that is written meanwhile."""
+    with replica.admin() as admin:
+        point_to(admin, replace(source.as_source_of(replica), port=connection.port), timeout=20.0)
+        start_receiver(admin, timeout=DEADLINE_S)
+        assert wait_receiving(admin, timeout=DEADLINE_S)
+        connection.cut_after(RECEIVED_BYTES)
+        yield
+        wait_until(lambda: receiver_state(admin) == "CONNECTING", what="it has read all that came")
+        stop_receiver(admin, spare=(), timeout=DEADLINE_S)
+    wait_until(lambda: has_begun(replica), what="its applier has begun it")
 
 
 def replicas_of_a_big_table(make: MySQLFactory) -> tuple[MySQLMember, MySQLMember, MySQLMember]:
@@ -52,37 +65,24 @@ def catch_up(source: MySQLMember, *replicas: MySQLMember) -> None:
             assert wait_applied(admin, everything, timeout=DEADLINE_S)
 
 
-@contextlib.contextmanager
-def writing(source: MySQLMember, receivers: Collection[MySQLMember]) -> Iterator[None]:
-    """While a client writes a transaction of 200 MB, and each of `receivers` has received only the beginning of it."""
-    sizes = [relay_bytes(receiver) for receiver in receivers]
-
-    def write() -> None:
-        with contextlib.suppress(MySQLError), source.root() as root:
-            root.execute(f"INSERT INTO t.big (text) {ROWS}", timeout=DEADLINE_S)
-
-    with ThreadPoolExecutor(1) as client:
-        client.submit(write)
-        wait_until(
-            lambda: all(relay_bytes(r) > size + 5_000_000 for r, size in zip(receivers, sizes, strict=True)),
-            what="its beginning is received",
-            interval=0.001,
-        )
-        yield
+def write(source: MySQLMember) -> None:
+    with source.root() as root:
+        root.execute(INSERT, timeout=DEADLINE_S)
 
 
 def half_received(make: MySQLFactory) -> tuple[MySQLMember, MySQLMember]:
     """Two replicas whose source died while they received a transaction; the appliers of both have begun it."""
-    source, *replicas = replicas_of_a_big_table(make)
+    source, first, second = replicas_of_a_big_table(make)
     everything = GTIDSet.parse(executed(source))
-    with writing(source, replicas):
-        source.server.kill()
-    for replica in replicas:
+    with contextlib.ExitStack() as connections:
+        for replica in (first, second):
+            connection = connections.enter_context(contextlib.closing(CutConnection(source.server.port)))
+            connections.enter_context(receiving_through(connection, replica, source))
+        write(source)
+    source.server.kill()
+    for replica in (first, second):
         with replica.admin() as admin:
-            stop_receiver(admin, spare=(), timeout=DEADLINE_S)
             assert observe(admin).holds == everything
-        wait_begun(replica)
-    first, second = replicas
     return first, second
 
 
@@ -96,10 +96,6 @@ def repoint(replica: MySQLMember, source: MySQLMember) -> None:
 def checksum(member: MySQLMember) -> int:
     with member.root() as root:
         return int(root.query("CHECKSUM TABLE t.big")[0]["Checksum"])
-
-
-def wait_begun(replica: MySQLMember) -> None:
-    wait_until(lambda: has_begun(replica), what="its applier has begun it")
 
 
 def has_begun(member: MySQLMember) -> bool:
@@ -134,9 +130,11 @@ def test_a_replica_drops_it_when_its_next_source_does_not_have_it(mysqld_factory
 
 def test_a_replica_applies_it_anew_when_its_next_source_has_it(mysqld_factory: MySQLFactory) -> None:
     source, promoted, replica = replicas_of_a_big_table(mysqld_factory)
-    with writing(source, [replica]), replica.admin() as admin:
-        stop_receiver(admin, spare=(), timeout=DEADLINE_S)
-    wait_begun(replica)
+    with (
+        contextlib.closing(CutConnection(source.server.port)) as connection,
+        receiving_through(connection, replica, source),
+    ):
+        write(source)
     catch_up(source, promoted)
     source.server.kill()
     with promoted.admin() as admin:
