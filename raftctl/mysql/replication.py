@@ -15,7 +15,7 @@ from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection
 from raftctl.mysql.errors import NotApplied, NotVerified
 from raftctl.mysql.relay_log import sync_relay_logs
-from raftctl.mysql.sessions import end_own_sessions, kill
+from raftctl.mysql.sessions import end_own_sessions, end_sessions
 from raftctl.mysql.waiting import becomes_true, require
 from raftctl.secret import Secret
 
@@ -146,20 +146,27 @@ def forget_source(conn: Connection, *, timeout: float) -> None:
     Raises NotApplied when something received is not applied yet: the relay log goes with it (rule R5)."""
     conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
     _refuse_unapplied(conn)
-    _end_applier(conn)
+    end_applier(conn, timeout=timeout)
     stop_replica(conn, timeout=timeout)
     conn.execute("RESET REPLICA ALL", timeout=timeout)
 
 
-def _end_applier(conn: Connection) -> None:
-    """When a source dies, or is left, the last transaction may have been received in part. The applier has begun it,
-    holds its row locks, and STOP REPLICA would wait a minute for the rest; killed, it rolls back at once."""
-    coordinators = conn.query(
+def end_applier(conn: Connection, *, timeout: float) -> None:
+    """End the applier also in the middle of a transaction, which is rolled back; when all of it was received, it is
+    applied after the next start. Raises NotVerified when the applier does not end in time.
+
+    When a source dies, or is left, the last transaction may have been received in part. The applier has begun it and
+    holds its row locks, and STOP REPLICA would wait a minute for the rest. A killed coordinator does not wait, unless
+    STOP REPLICA comes before it has noticed (measured: one time in thirty): so its end is waited for here."""
+    end_sessions(conn, lambda: _coordinator(conn), timeout=timeout)
+
+
+def _coordinator(conn: Connection) -> frozenset[int]:
+    rows = conn.query(
         "SELECT PROCESSLIST_ID AS id FROM performance_schema.threads"
         " JOIN performance_schema.replication_applier_status_by_coordinator USING (THREAD_ID) WHERE CHANNEL_NAME = ''"
     )
-    for row in coordinators:
-        kill(conn, row["id"])
+    return frozenset(row["id"] for row in rows)
 
 
 def _refuse_unapplied(conn: Connection) -> None:

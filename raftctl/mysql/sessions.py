@@ -21,7 +21,7 @@ def sessions_of(conn: Connection, user: str) -> frozenset[int]:
 
 def end_sessions_of(conn: Connection, user: str, *, timeout: float) -> None:
     """End all sessions of `user`. Raises NotVerified when one is still there after `timeout` seconds."""
-    _end(conn, lambda: sessions_of(conn, user), timeout=timeout)
+    end_sessions(conn, lambda: sessions_of(conn, user), timeout=timeout)
 
 
 def end_own_sessions(conn: Connection, *, spare: Collection[int], timeout: float) -> None:
@@ -29,11 +29,14 @@ def end_own_sessions(conn: Connection, *, spare: Collection[int], timeout: float
 
     Raises NotVerified when one is still there after `timeout` seconds."""
     spared = frozenset(spare) | {conn.thread_id}
-    _end(conn, lambda: sessions_of(conn, conn.endpoint.user) - spared, timeout=timeout)
+    end_sessions(conn, lambda: sessions_of(conn, conn.endpoint.user) - spared, timeout=timeout)
 
 
-def _end(conn: Connection, remaining: Callable[[], frozenset[int]], *, timeout: float) -> None:
-    """A killed session may take its time to end: a dump thread up to a second (the period of the semi-sync
+def end_sessions(conn: Connection, remaining: Callable[[], frozenset[int]], *, timeout: float) -> None:
+    """Kill what `remaining` says is there, a set of thread ids, until it is empty. Raises NotVerified when it is not
+    within `timeout` seconds.
+
+    A killed session may take its time to end: a dump thread up to a second (the period of the semi-sync
     acknowledgement receiver's poll), one that waits for an acknowledgement for ever."""
     deadline = time.monotonic() + timeout
     while sessions := remaining():

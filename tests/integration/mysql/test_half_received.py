@@ -12,11 +12,14 @@ import pytest
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import (
+    end_applier,
     forget_source,
     point_to,
     receiver_state,
+    start_applier,
     start_receiver,
     stop_receiver,
+    stop_replica,
     wait_applied,
     wait_receiving,
 )
@@ -110,6 +113,18 @@ def test_a_promoted_server_lets_go_of_it_at_once(mysqld_factory: MySQLFactory) -
         forget_source(admin, timeout=20.0)
         assert observe(admin).channel is None
     assert not has_begun(promoted)
+
+
+def test_its_applier_ends_at_once_however_often(mysqld_factory: MySQLFactory) -> None:
+    """STOP REPLICA waits a minute also for an applier that was killed just before and has not noticed."""
+    replica, _ = half_received(mysqld_factory)
+    with replica.admin() as admin:
+        for _ in range(50):
+            start_applier(admin, timeout=DEADLINE_S)
+            wait_until(lambda: has_begun(replica), what="its applier has begun it")
+            end_applier(admin, timeout=20.0)
+            assert not has_begun(replica)
+            stop_replica(admin, timeout=20.0)
 
 
 def test_it_is_owned_by_the_applier_and_held_by_nobody(mysqld_factory: MySQLFactory) -> None:
