@@ -54,6 +54,7 @@ _CODES = {
             IssueCode.SEMI_SYNC_OFF,
             IssueCode.MYSQLD_DOWN,
             IssueCode.MYSQLD_UNRESPONSIVE,
+            IssueCode.DISK_STALLED,
             IssueCode.MYSQLD_UNKNOWN,
             IssueCode.FENCED,
             IssueCode.JOINING,

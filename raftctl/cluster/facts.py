@@ -10,6 +10,8 @@ from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import MySQLObservation
 from raftctl.cluster.state import ClusterState
 
+STALLED_SECONDS = 5.0
+
 
 class MySQLState(enum.StrEnum):
     """What a member's mysqld is, as its own controller sees it."""
@@ -25,12 +27,18 @@ class MySQLState(enum.StrEnum):
 
 
 class MySQLFacts(msgspec.Struct, frozen=True):
-    """`observation` is the last one; while `state` is DOWN or UNRESPONSIVE it is what was seen before."""
+    """`observation` is the last one; while `state` is DOWN or UNRESPONSIVE it is what was seen before.
+    `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due."""
 
     state: MySQLState
     observation: MySQLObservation | None = None
     error: str = ""
     errant: GTIDSet = GTIDSet()  # what it executed and the primary did not
+    disk_waits_seconds: float = 0.0
+
+    @property
+    def disk_stalled(self) -> bool:
+        return self.disk_waits_seconds >= STALLED_SECONDS
 
 
 class RaftFacts(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from raftctl.cluster.durability import wanted_acks
-from raftctl.cluster.facts import MySQLState
+from raftctl.cluster.facts import STALLED_SECONDS, MySQLState
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import ClusterState, MemberRole, Phase
 from raftctl.cluster.status_model import Issue, IssueCode, MemberRow, MySQLRow, Quorum
@@ -126,6 +126,9 @@ def _member_issues(state: ClusterState | None, row: MemberRow) -> Iterator[Issue
         code, text = _BY_STATE[MySQLState(mysql.state)]
         why = row.note or mysql.error  # the controller's word includes what it heard from MySQL
         yield Issue(code, row.name, f"{text}: {why}" if why else text)
+    if (waits := mysql.disk_waits_seconds or 0.0) >= STALLED_SECONDS:
+        text = f"the disk of mysqld's files has completed no write for {waits:.0f} s"
+        yield Issue(IssueCode.DISK_STALLED, row.name, text)
     if mysql.errant:
         count = GTIDSet.parse(mysql.errant).count()
         yield Issue(

@@ -224,6 +224,7 @@ def _mysql_row(evidence: Evidence, name: str, member: Member) -> MySQLRow:
         writable=False if mysql.state is MySQLState.DOWN else None,
         error=mysql.error or None,
         errant=str(mysql.errant),
+        disk_waits_seconds=mysql.disk_waits_seconds,
     )
     seen = mysql.observation
     if seen is None:

@@ -35,6 +35,7 @@ class IssueCode(enum.StrEnum):
     SEMI_SYNC_OFF = "semi-sync-off"
     MYSQLD_DOWN = "mysqld-down"
     MYSQLD_UNRESPONSIVE = "mysqld-unresponsive"
+    DISK_STALLED = "disk-stalled"
     MYSQLD_UNKNOWN = "mysqld-unknown"
     FENCED = "fenced"
     JOINING = "joining"
@@ -86,7 +87,8 @@ class RaftRow(msgspec.Struct, frozen=True):
 class MySQLRow(msgspec.Struct, frozen=True):
     """`semi_sync`: in force here, on the primary as source, on a replica as one that acknowledges. `gtid_gap`: how many
     of the primary's transactions are not executed here; `receive_gap`: how many are not even received.
-    `acknowledging_replicas` and `waiting_commits` are the primary's. `lag_seconds` is a replica's."""
+    `acknowledging_replicas` and `waiting_commits` are the primary's. `lag_seconds` is a replica's.
+    `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due."""
 
     address: str
     version: str | None = None
@@ -103,6 +105,7 @@ class MySQLRow(msgspec.Struct, frozen=True):
     receive_gap: int | None = None
     acknowledging_replicas: int | None = None
     waiting_commits: int | None = None
+    disk_waits_seconds: float | None = None
 
 
 class MemberRow(msgspec.Struct, frozen=True):

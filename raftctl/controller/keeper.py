@@ -25,6 +25,7 @@ from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.controller import gate_protocol
 from raftctl.controller.actions import Hands
 from raftctl.controller.cluster_log import ClusterLog
+from raftctl.controller.disk import DiskWatch
 from raftctl.controller.errant import ErrantWatch
 from raftctl.controller.fencing import KILL_SECONDS, Fenced, Ladder
 from raftctl.controller.lease import Lease
@@ -33,6 +34,7 @@ from raftctl.controller.rebuilding import Rebuilding
 from raftctl.errors import HostError, MySQLError
 from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql.client import Connection, Endpoint
+from raftctl.mysql.tail import directories_of
 from raftctl.planner import local as plan
 from raftctl.secret import Secret
 
@@ -133,6 +135,8 @@ class Keeper:
         self._stopped_epoch = 0
         self._asked_epoch = 0
         self._standstill = Standstill()
+        self._disk = DiskWatch(clock=clock)
+        self._disk_waits = 0.0
         self._failure = ""
         self._look = Look(0, state=MySQLState.UNKNOWN)
         self._report = MemberReport(member=me, seq=0, version=0, epoch=0)
@@ -242,6 +246,8 @@ class Keeper:
             )
         self._look = look
         self._standstill.note(look.observation, self._clock())
+        if self._observer.files is not None:
+            self._disk_waits = self._disk.look(directories_of(self._observer.files))
         decided = plan.LocalPlan(note=self.gate_note or look.error)
         if look.observation is not None:
             decided = plan.decide_local(state, self._me, look.observation, context)
@@ -279,7 +285,7 @@ class Keeper:
         word = plan.describe(state, self._me, look.observation)
         known = self.errant.known if state.primary != self._me else GTIDSet()
         errant = decided.errant | (known & look.observation.gtid_executed)
-        return MySQLFacts(word, last, error=self._failure, errant=errant)
+        return MySQLFacts(word, last, error=self._failure, errant=errant, disk_waits_seconds=self._disk_waits)
 
     async def _watch_for_death(self) -> None:
         """Keep an idle connection whose EOF wakes the loop at once when mysqld dies."""

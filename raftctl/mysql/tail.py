@@ -69,6 +69,11 @@ def server_files(conn: Connection, *, timeout: float) -> ServerFiles:
     )
 
 
+def directories_of(files: ServerFiles) -> tuple[Path, ...]:
+    """Where a commit is written: the data directory and that of the binary log, often the same."""
+    return tuple(dict.fromkeys((Path(files.datadir), Path(files.binlog_index).parent)))
+
+
 # --- planning --------------------------------------------------------------------------------------------
 
 

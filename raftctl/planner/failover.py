@@ -43,6 +43,9 @@ def diagnose(state: ClusterState, view: ClusterView, member: str) -> Diagnosis |
         return Diagnosis(Cause.MYSQLD_DEAD, f"mysqld of {member} is down: {report.mysql.error or 'process ended'}")
     if report.mysql.state is MySQLState.UNRESPONSIVE:
         return Diagnosis(Cause.MYSQLD_UNRESPONSIVE, f"mysqld of {member} does not answer")
+    if report.mysql.disk_stalled:
+        waits = f"the disk of {member}'s mysqld has completed no write for {report.mysql.disk_waits_seconds:.0f} s"
+        return Diagnosis(Cause.MYSQLD_UNRESPONSIVE, waits)
     return None
 
 

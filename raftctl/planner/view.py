@@ -49,9 +49,10 @@ class ClusterView(msgspec.Struct, frozen=True):
         return seen.report if seen and seen.age < state.settings.silence_deadline else None
 
     def up(self, state: ClusterState, member: str) -> MemberReport | None:
-        """The member's fresh report if its mysqld answers."""
+        """The member's fresh report if its mysqld answers and its disk completes writes."""
         report = self.report(state, member)
-        return report if report and report.mysql and report.mysql.state in UP_STATES else None
+        mysql = report.mysql if report else None
+        return report if mysql and mysql.state in UP_STATES and not mysql.disk_stalled else None
 
     def silent(self, state: ClusterState, member: str) -> bool:
         """Whether the member has been silent for the whole deadline, and this controller there to notice."""

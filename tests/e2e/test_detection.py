@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +13,7 @@ from raftctl.cluster.status_model import IssueCode
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
+from tests.support.own_disk import own_disk
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 
@@ -69,6 +72,42 @@ def test_a_silent_controller_beside_a_living_mysqld_is_waited_for(netns_stage: S
         stage.wait_healthy()
         assert writer.wait_for(20, 60)
     stage.verify(writer)
+
+
+def switch_over(stage: Stage, member: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "raftctl",
+        "-i",
+        str(stage.sandbox.inventory),
+        "switchover",
+        "--to",
+        member,
+        "--yes",
+    ]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    assert stage.wait_healthy().primary == member
+
+
+def test_a_stalled_disk_is_death(netns_stage: Stage) -> None:
+    """Its mysqld goes on answering every SELECT, and sends its heartbeats to the replicas."""
+    stage = netns_stage
+    member = stage.wait_healthy().primary
+    assert member
+    with own_disk(stage, member) as disk:
+        stage.wait_new_primary(member)
+        stage.wait_healthy()
+        switch_over(stage, member)
+        with stage.writing() as writer:
+            with disk.stalled():
+                stage.wait_new_primary(member)
+                assert writer.wait_for(20, 60), stage.story()
+            stage.wait_healthy()
+        begun = [e for e in stage.history() if e.kind == "begin-failover"][-1]
+        assert "has completed no write" in begun.why
+        stage.verify(writer)
+    stage.wait_healthy()
 
 
 def write_errant(stage: Stage, member: str) -> GTIDSet:

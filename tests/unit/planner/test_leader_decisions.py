@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from raftctl.cluster import commands as c
-from raftctl.cluster.facts import MySQLState
+from raftctl.cluster.facts import STALLED_SECONDS, MySQLState
 from raftctl.cluster.state import ClusterState, MemberRole, Pause, Phase, Settings
 from raftctl.planner.failover import choose, consider_failover, lease_is_over
 from raftctl.planner.leader import decide
@@ -75,6 +75,28 @@ def test_a_lost_primary_is_failed_over(view: ClusterView, cause: c.Cause) -> Non
     command = decide(STEADY, view).command
     assert isinstance(command, c.BeginFailover)
     assert (command.cause, command.based_on) == (cause, STEADY.version)
+
+
+def stalled(state: ClusterState, *members: str, seconds: float = STALLED_SECONDS) -> ClusterView:
+    """Their mysqlds answer, their disks complete no write."""
+    reports = [a_report(m, state=state) for m in members]
+    facts = [msgspec.structs.replace(r.mysql, disk_waits_seconds=seconds) for r in reports if r.mysql]
+    return a_view(state, reports=[msgspec.structs.replace(r, mysql=f) for r, f in zip(reports, facts, strict=True)])
+
+
+def test_a_primary_with_a_stalled_disk_is_failed_over() -> None:
+    command = decide(STEADY, stalled(STEADY, "db1")).command
+    assert isinstance(command, c.BeginFailover)
+    assert command.cause is c.Cause.MYSQLD_UNRESPONSIVE
+    assert "disk" in command.why
+
+
+def test_a_disk_that_waits_for_a_moment_is_not_stalled() -> None:
+    assert consider_failover(STEADY, stalled(STEADY, "db1", seconds=STALLED_SECONDS - 0.1)) is None
+
+
+def test_replicas_with_stalled_disks_take_nothing_over() -> None:
+    assert reasons(consider_failover(STEADY, stalled(STEADY, "db1", "db2", "db3"))) == [Reason.TOO_FEW_REPLICAS]
 
 
 def test_a_primary_lost_while_promoting_is_failed_over_as_well() -> None:
