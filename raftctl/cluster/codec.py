@@ -32,8 +32,9 @@ _msgpack = msgspec.msgpack.Encoder(enc_hook=enc_hook)
 _json = msgspec.json.Encoder(enc_hook=enc_hook)
 _msgpack_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 _json_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
-# msgspec 0.22 crashes the interpreter when two threads look at a type for the first time at once
-_first_look = threading.Lock()
+# msgspec 0.22 crashes the interpreter, or never ends, when two threads look at a type for the first time at once:
+# whoever decodes or converts by msgspec's own functions where several threads may do so holds this.
+first_look = threading.Lock()
 
 
 def pack(value: object) -> bytes:
@@ -66,6 +67,6 @@ def _decode(decode: Callable[[Any], Any], data: bytes | str) -> Any:
 def _decoder(known: dict[Any, D], make: Callable[..., D], kind: Any) -> D:
     decoder = known.get(kind)
     if decoder is None:
-        with _first_look:
+        with first_look:
             decoder = known.setdefault(kind, make(kind, dec_hook=dec_hook))
     return decoder

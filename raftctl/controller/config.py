@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import yaml
 
+from raftctl.cluster.codec import first_look
 from raftctl.cluster.state import Member
 from raftctl.errors import UsageError
 from raftctl.inventory.yaml_file import parse_yaml, read_yaml
@@ -128,7 +129,8 @@ def load_secrets(path: str | Path) -> Secrets:
 def parse_secrets(data: bytes, *, name: str) -> Secrets:
     """The secrets in `data`; `name` stands for it in errors. Raises UsageError."""
     try:
-        return msgspec.json.decode(data, type=Secrets, dec_hook=_secret_from_text)
+        with first_look:
+            return msgspec.json.decode(data, type=Secrets, dec_hook=_secret_from_text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{name}: {readable(error)}") from None
 
@@ -152,7 +154,8 @@ def readable(error: Exception) -> str:
 
 def _convert(document: Any, kind: type[T], *, name: str) -> T:
     try:
-        return msgspec.convert(document, kind)
+        with first_look:  # bootstrap reads those of all hosts at once
+            return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
         raise UsageError(f"{name}: {readable(error)}") from None
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+
+from raftctl.cluster.codec import first_look
+from raftctl.controller.config import dump, parse_config
+from tests.support.bootstrap_builders import configuration
 
 PROGRAM = """
 import sys, threading, time
@@ -34,3 +39,18 @@ def test_the_first_decoding_of_a_type_may_happen_in_several_threads_at_once() ->
     for _ in range(5):
         run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
         assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_configurations_of_several_hosts_are_not_looked_at_at_once() -> None:
+    data, parsed = dump(configuration()), threading.Event()
+
+    def parse() -> None:
+        parse_config(data, name="controller.yaml")
+        parsed.set()
+
+    thread = threading.Thread(target=parse)
+    with first_look:
+        thread.start()
+        assert not parsed.wait(0.3)
+    thread.join()
+    assert parsed.is_set()
