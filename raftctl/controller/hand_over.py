@@ -36,6 +36,9 @@ def hand_over(config_path: Path, *, stop: bool, timeout: float) -> Iterator[str]
 
     Yields what was done, a line each. With `stop`, mysqld is stopped as well. Raises RaftctlError when mysqld could be
     neither closed nor killed: it must not be sent SIGTERM then."""
+    if not config_path.exists():
+        yield "this host is not a member of a cluster yet: nothing to hand over"
+        return
     deadline = time.monotonic() + timeout
     config = load(config_path)
     if config.mysql is None:

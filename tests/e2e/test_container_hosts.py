@@ -19,6 +19,7 @@ from raftctl.sandbox.cluster import Sandbox
 from raftctl.secret import Secret
 from tests.support.container_hosts import ContainerHosts, container_hosts
 from tests.support.stage import Stage
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -56,9 +57,20 @@ def primary_of(stage: Stage) -> str:
     return primary
 
 
+def main_pid(hosts: ContainerHosts, name: str, unit: str) -> str:
+    return hosts.sh(name, f"systemctl show --property=MainPID --value {unit}")
+
+
 def test_a_second_bootstrap_changes_nothing(hosts: ContainerHosts) -> None:
     report: dict[str, Any] = json.loads(raftctl(hosts, "-o", "json", "bootstrap", "--yes"))
     assert report["changed"] == []
+
+
+def test_a_host_listens_where_the_documentation_says_and_nowhere_else(hosts: ContainerHosts, orders: Stage) -> None:
+    orders.wait_healthy()
+    listening = [line.split()[3].rpartition(":") for line in hosts.sh("db1", "ss -ltnH").splitlines()]
+    reachable = {int(port) for address, _, port in listening if not address.startswith("127.")}
+    assert reachable == {22, 3306, 8007, 8008}
 
 
 def test_status_through_ssh_alone(hosts: ContainerHosts, orders: Stage) -> None:
@@ -74,6 +86,31 @@ def test_a_stop_of_mysqld_by_systemctl_acknowledges_nothing_falsely(hosts: Conta
         orders.wait_new_primary(old)
         assert writer.wait_for(20, 120), orders.story()
     hosts.sh(old, "systemctl start mysql", timeout=300)
+    orders.verify(writer)
+
+
+def test_a_restart_of_mysqld_by_systemctl_acknowledges_nothing_falsely(hosts: ContainerHosts, orders: Stage) -> None:
+    old = primary_of(orders)
+    with orders.writing() as writer:
+        hosts.sh(old, "systemctl restart mysql", timeout=300)
+        orders.wait_new_primary(old)
+        assert writer.wait_for(20, 120), orders.story()
+    assert not [entry for entry in orders.history() if entry.kind == "tail-cut"], "it was stopped cleanly"
+    orders.verify(writer)
+
+
+def test_controller_and_guard_of_the_primary_that_are_killed_come_back(hosts: ContainerHosts, orders: Stage) -> None:
+    primary = primary_of(orders)
+    with orders.writing() as writer:
+        for unit in ("raftctl-controller", "raftctl-guard"):
+            before = main_pid(hosts, primary, unit)
+            hosts.sh(primary, f"kill -KILL {before}")
+            wait_until(
+                lambda u=unit, pid=before: main_pid(hosts, primary, u) not in ("0", pid),
+                what=f"{unit} was started again",
+                timeout=60,
+            )
+        assert writer.wait_for(20, 120), orders.story()
     orders.verify(writer)
 
 
@@ -100,10 +137,10 @@ def test_a_host_that_reboots_hands_over_and_comes_back(hosts: ContainerHosts, or
 
 def test_a_controller_that_hangs_is_restarted(hosts: ContainerHosts, orders: Stage) -> None:
     replica = next(row.name for row in orders.wait_healthy().members if row.name != orders.status().primary)
-    pid = hosts.sh(replica, "systemctl show --property=MainPID --value raftctl-controller")
+    pid = main_pid(hosts, replica, "raftctl-controller")
     hosts.sh(replica, f"kill -STOP {pid}")
     orders.wait(
-        lambda _: hosts.sh(replica, "systemctl show --property=MainPID --value raftctl-controller") not in ("0", pid),
+        lambda _: main_pid(hosts, replica, "raftctl-controller") not in ("0", pid),
         "the controller was replaced",
     )
     orders.wait_healthy()
