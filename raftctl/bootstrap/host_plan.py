@@ -12,7 +12,7 @@ from raftctl.bootstrap.credentials import Credentials
 from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.mysqld_options import option_file, server_id
 from raftctl.bootstrap.preflight import is_to_be_configured, unsafe
-from raftctl.bootstrap.survey import HostSurvey
+from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
 from raftctl.bootstrap.system import HostFile, SystemPlan, plan_system
 from raftctl.bootstrap.tls import KeyPair, is_current, issue_node
 from raftctl.controller import config as c
@@ -66,11 +66,16 @@ def plan_host(
         host=host,
         system=system,
         admin_account=found.mysql is not None and not found.mysql.own_account,
-        accounts=tuple(m for m in replicating if found.mysql is not None and m not in found.mysql.accounts),
+        accounts=tuple(member for member in replicating if _lacks_account(found.mysql, member)),
         files=files,
         start=not found.controller_active,
-        restart=found.controller_active and bool(files or system.replaces_controller),
+        restart=found.controller_active and bool(files or system.replaces_controller or found.restart_pending),
     )
+
+
+def _lacks_account(mysql: MySQLSurvey | None, member: str) -> bool:
+    """Without raftctl's own account, which is made last, one that is there may not have its privileges yet."""
+    return mysql is not None and (not mysql.own_account or member not in mysql.accounts)
 
 
 def _system(host: InventoryHost, machine: Host, found: HostSurvey, credentials: Credentials) -> SystemPlan:

@@ -42,6 +42,11 @@ class Layout(NamedTuple):
         return f"{self.directory}/state"
 
     @property
+    def restart_pending(self) -> str:
+        """This file is there from before bootstrap changes what a running controller reads until it was restarted."""
+        return f"{self.directory}/restart-pending"
+
+    @property
     def gate_open(self) -> str:
         """While this file is there, mysqld's next start does not wait for the controllers."""
         return f"{self.state}/{gate_protocol.OPEN}"

@@ -7,6 +7,7 @@ of no return: before it the hosts' data is untouched except for what is seeded, 
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -17,10 +18,11 @@ from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import formation, host_plan, system
 from raftctl.bootstrap.host_plan import HostPlan
+from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.preflight import Finding, Severity, failures, judge, unsafe
 from raftctl.bootstrap.primary import FirstPrimary, choose_primary
 from raftctl.bootstrap.running import check_members, configured_members, ineffective_settings, known_state
-from raftctl.bootstrap.seed import seed
+from raftctl.bootstrap.seed import RESTART_SECONDS_MAX, seed
 from raftctl.bootstrap.survey import (
     CALL_SECONDS,
     HostSurvey,
@@ -44,7 +46,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 TIMEOUT_SECONDS = 120.0
+MYSQLD_START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
+_POLL_SECONDS = 0.5
 
 
 class BootstrapReport(msgspec.Struct, kw_only=True):
@@ -154,11 +158,27 @@ class _Bootstrap:
 
     def _look(self) -> dict[str, HostSurvey]:
         self._progress("checking the hosts")
-        surveys, findings = _survey_all(self._cluster, self._credentials.secrets, self._admin_password)
+        surveys, findings = self._survey_settled()
         if failures(findings):
             raise PreflightError(findings)
         self._report.warnings = [finding for finding in findings if finding.severity is Severity.WARN]
         return surveys
+
+    def _survey_settled(self) -> tuple[dict[str, HostSurvey], list[Finding]]:
+        """The hosts once no mysqld is in the middle of a CLONE or of a start: an interrupted bootstrap leaves such."""
+        patience = time.monotonic() + MYSQLD_START_SECONDS
+        while True:
+            surveys, findings = _survey_all(self._cluster, self._credentials.secrets, self._admin_password)
+            cloning = [name for name, found in surveys.items() if found.mysql is not None and found.mysql.cloning]
+            silent = [name for name, found in surveys.items() if found.mysql_error and not found.mysql_denied]
+            if cloning:
+                self._progress(f"waiting: data are being copied to {', '.join(cloning)}")
+                patience = time.monotonic() + RESTART_SECONDS_MAX
+            elif silent and time.monotonic() < patience:
+                self._progress(f"waiting: mysqld of {', '.join(silent)} does not answer")
+            else:
+                return surveys, findings
+            time.sleep(_POLL_SECONDS)
 
     def _existing(self, surveys: Mapping[str, HostSurvey]) -> ClusterState | None:
         """The state of the cluster when it exists already; refuses when its members are not the inventory's."""
@@ -194,17 +214,22 @@ class _Bootstrap:
     # --- doing ---
 
     def _set_up_hosts(self, plans: list[HostPlan]) -> None:
-        own_files.save(self._cluster.credentials, self._new_files)
-        work = [plan for plan in plans if plan.changes]
-        if work:
-            self._progress(f"setting up {', '.join(plan.host.name for plan in work)}")
-        _on_all(self._set_up_host, work)
+        if self._new_files:
+            self._progress(f"writing credentials to {self._cluster.credentials}")
+            own_files.save(self._cluster.credentials, self._new_files)
+        _on_all(self._set_up_host, [plan for plan in plans if plan.changes])
         for plan in plans:  # one after the other: the others keep the quorum meanwhile
             if plan.restart:
                 self._restart(plan)
 
     def _set_up_host(self, plan: HostPlan) -> None:
-        system.apply(plan.host, reach(plan.host), plan.system)
+        def step(what: str) -> None:
+            self._progress(f"{plan.host.name}: {what}")
+
+        machine = reach(plan.host)
+        if plan.restart:
+            machine.write_file(Layout(plan.host.directory).restart_pending, b"", mode=0o600)
+        system.apply(plan.host, machine, plan.system, progress=step)
         if plan.system.restart_mysqld:
             self._verify_settings(plan.host)
         if plan.accounts or plan.admin_account:
@@ -213,10 +238,13 @@ class _Bootstrap:
                 if plan.admin_account
                 else own_endpoint(plan.host, self._credentials.secrets)
             )
+            step("creating MySQL accounts")
             with connect(endpoint, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
                 host_plan.create_accounts(conn, plan, self._credentials.secrets)
-        host_plan.write_files(reach(plan.host), plan)
+        step("writing the controller's files")
+        host_plan.write_files(machine, plan)
         if plan.start:
+            step("starting the controller")
             services = services_of(plan.host)
             for unit in _units(plan.host):
                 services.start(unit, timeout=CALL_SECONDS)
@@ -238,6 +266,7 @@ class _Bootstrap:
             services.start(unit, timeout=CALL_SECONDS)
         api = ApiClient.from_directory(self._cluster.credentials)
         formation.wait_for_member(api, plan.host.member, timeout=self._timeout)
+        reach(plan.host).run(["rm", "-f", Layout(plan.host.directory).restart_pending], timeout=CALL_SECONDS)
         self._wait_for_leader(api)
 
     def _wait_for_leader(self, api: ApiClient) -> MemberFacts:

@@ -20,6 +20,7 @@ from raftctl.hosts.services import Unit
 from raftctl.inventory.model import ADMIN_PASSWORD_VARIABLE, AdminLogin, InventoryHost
 from raftctl.mysql.accounts import ADMIN_PRIVILEGES, ADMIN_USER, REPLICATION_USER_PREFIX
 from raftctl.mysql.client import Connection, Endpoint, connect
+from raftctl.mysql.clone import is_cloning
 from raftctl.mysql.errors import AccessDenied
 from raftctl.secret import Secret
 
@@ -44,7 +45,8 @@ class MySQLSurvey(msgspec.Struct, frozen=True, kw_only=True):
     """One server as it was found. `variables` are system variables by lower-case name; `dynamic` are those of them
     that were set at run time, so that the value at the next start is not known. `missing_privileges` are what the login
     lacks to create the cluster's accounts; `accounts` are the members with a replication account; `own_account`:
-    raftctl's account works with the password in the secrets. `tables` is None when only that account could look."""
+    raftctl's account works with the password in the secrets. `tables` is None when only that account could look.
+    `cloning`: its data are being replaced by another server's."""
 
     version: str
     server_uuid: str
@@ -59,11 +61,13 @@ class MySQLSurvey(msgspec.Struct, frozen=True, kw_only=True):
     missing_privileges: tuple[str, ...] = ()
     accounts: frozenset[str] = frozenset()
     own_account: bool = False
+    cloning: bool = False
 
 
 class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
     """One host as it was found. An empty error means that all is well with that part. `ports_taken` are the raftctl
-    ports that somebody listens on although the controller does not run."""
+    ports that somebody listens on although the controller does not run; `restart_pending`: an interrupted bootstrap has
+    not restarted it."""
 
     name: str
     error: str = ""
@@ -74,6 +78,7 @@ class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
     ports_taken: tuple[str, ...] = ()
     config: ControllerConfig | None = None
     config_error: str = ""
+    restart_pending: bool = False
     mysql: MySQLSurvey | None = None
     mysql_error: str = ""
     mysql_hint: str = ""
@@ -144,9 +149,10 @@ def _survey_config(host: InventoryHost, machine: Host, found: HostSurvey) -> Hos
     try:
         data = machine.read_file(path)
         config = parse_config(data, name=path) if data is not None else None
+        pending = machine.read_file(Layout(host.directory).restart_pending) is not None
     except (HostError, UsageError) as error:
         return msgspec.structs.replace(found, config_error=_plain(error, host))
-    return msgspec.structs.replace(found, config=config)
+    return msgspec.structs.replace(found, config=config, restart_pending=pending)
 
 
 def _survey_mysql(found: HostSurvey, *, own: Endpoint, admin: Endpoint) -> HostSurvey:
@@ -202,6 +208,7 @@ def survey_mysql(conn: Connection, *, is_admin: bool, own_account: bool) -> MySQ
         missing_privileges=_missing_privileges(conn) if is_admin else (),
         accounts=_members_with_account(conn),
         own_account=own_account,
+        cloning="clone" in plugins and is_cloning(conn),
     )
 
 

@@ -4,6 +4,7 @@ then done. A sandbox's hosts have none of it."""
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from raftctl.bootstrap import mysqld_options, runtime, units
 from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.runtime import Target
+from raftctl.cluster.codec import from_json
 from raftctl.errors import HostError
 from raftctl.hosts.base import Host
 from raftctl.hosts.systemd import CONTROLLER_UNIT, GUARD_UNIT
@@ -22,28 +24,34 @@ RESTART_SECONDS: Final = 300.0  # mysqld of a large buffer pool writes its dirty
 OPTION_DIRECTORIES: Final = ("/etc/mysql/mysql.conf.d", "/etc/mysql/conf.d", "/etc/my.cnf.d")
 # No raftctl there yet, so with python3's own libraries only.
 _LOOK: Final = """import json, os, platform, subprocess, sys
-def show(unit):
-    done = subprocess.run(["systemctl", "show", "-p", "LoadState", "--value", unit], capture_output=True, text=True)
+def show(unit, name):
+    done = subprocess.run(["systemctl", "show", "-p", name, "--value", unit], capture_output=True, text=True)
     return done.stdout.strip()
-link = sys.argv[2]
+mysqld, link, *own_units = sys.argv[1:5]
 print(json.dumps({
     "python": sys.version_info[:2],
     "machine": platform.machine(),
     "release": os.path.basename(os.path.dirname(os.path.realpath(link))) if os.path.exists(link) else "",
-    "mysqld_unit": show(sys.argv[1]),
-    "option_directory": next((path for path in sys.argv[3:] if os.path.isdir(path)), ""),
+    "mysqld_unit": show(mysqld, "LoadState"),
+    "enabled": [unit for unit in own_units if show(unit, "UnitFileState") == "enabled"],
+    "outdated": [unit for unit in (mysqld, *own_units) if show(unit, "NeedDaemonReload") == "yes"],
+    "option_directory": next((path for path in sys.argv[5:] if os.path.isdir(path)), ""),
 }))
 """
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True):
-    """A host as it was found. `release` is the raftctl that is there, "" without; `mysqld_unit` systemd's LoadState."""
+    """A host as it was found. `release` is the raftctl that is there, "" without; `mysqld_unit` systemd's LoadState;
+    `enabled` are those of raftctl's units that start at boot, `outdated` those whose files systemd has not read again.
+    """
 
     python: tuple[int, int]
     machine: str
     release: str
     mysqld_unit: str
     option_directory: str
+    enabled: tuple[str, ...] = ()
+    outdated: tuple[str, ...] = ()
 
     @property
     def target(self) -> Target:
@@ -64,13 +72,14 @@ class SystemPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     target: Target | None = None
     files: tuple[HostFile, ...] = ()
-    restart_mysqld: bool = False
+    reload: bool = False
     enable: tuple[str, ...] = ()
+    restart_mysqld: bool = False
 
     @property
     def replaces_controller(self) -> bool:
         """Whether a running controller is not what the host has afterwards."""
-        return self.target is not None or bool(self.enable)
+        return self.target is not None or any(file.path.startswith(units.UNIT_DIRECTORY) for file in self.files)
 
     @property
     def changes(self) -> list[str]:
@@ -79,6 +88,10 @@ class SystemPlan(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(f"raftctl installed in {runtime.DIRECTORY}/{runtime.release(self.target)}")
         if self.files:
             lines.append(f"files written: {', '.join(file.path for file in self.files)}")
+        elif self.reload:
+            lines.append("systemd reads its units again")
+        if self.enable:
+            lines.append(f"started at boot from now on: {', '.join(self.enable)}")
         if self.restart_mysqld:
             lines.append("mysqld restarted with raftctl's settings")
         return lines
@@ -86,11 +99,10 @@ class SystemPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 def look(machine: Host, host: InventoryHost) -> Platform:
     """Raises HostError."""
-    result = machine.run(
-        ["python3", "-c", _LOOK, host.mysql_service, runtime.PROGRAM, *OPTION_DIRECTORIES], timeout=CALL_SECONDS
-    )
+    arguments = [host.mysql_service, runtime.PROGRAM, CONTROLLER_UNIT, GUARD_UNIT, *OPTION_DIRECTORIES]
+    result = machine.run(["python3", "-c", _LOOK, *arguments], timeout=CALL_SECONDS)
     try:
-        return msgspec.json.decode(result.stdout, type=Platform)
+        return from_json(result.stdout, Platform)
     except msgspec.DecodeError as error:
         raise HostError(f"{host.name}: python3 there does not say what it is: {error}") from None
 
@@ -124,8 +136,9 @@ def plan_system(
     return SystemPlan(
         target=platform.target if platform.release != runtime.release(platform.target) else None,
         files=files,
+        reload=bool(files or platform.outdated),
+        enable=tuple(name for name in names if name not in platform.enabled),
         restart_mysqld=restart_mysqld,
-        enable=tuple(names) if any(file.path.startswith(units.UNIT_DIRECTORY) for file in files) else (),
     )
 
 
@@ -139,18 +152,22 @@ def _unit_files(host: InventoryHost) -> list[HostFile]:
     return [HostFile(path, text.encode(), 0o644) for path, text in texts.items()]
 
 
-def apply(host: InventoryHost, machine: Host, plan: SystemPlan) -> None:
-    """Each step can be repeated. Raises HostError."""
+def apply(host: InventoryHost, machine: Host, plan: SystemPlan, *, progress: Callable[[str], None]) -> None:
+    """Each step can be repeated. `progress` is told what begins. Raises HostError."""
     if plan.target is not None:
+        progress("installing raftctl")
         runtime.install(machine, plan.target)
+    if plan.files or plan.reload or plan.enable:
+        progress("writing units and options")
     for file in plan.files:
         machine.make_dir(file.path.rpartition("/")[0], mode=0o755)
         machine.write_file(file.path, file.data, mode=file.mode)
-    if plan.files:
+    if plan.reload:
         machine.run(["systemctl", "daemon-reload"], timeout=CALL_SECONDS)
     if plan.enable:
         machine.run(["systemctl", "enable", *plan.enable], timeout=CALL_SECONDS)
     if plan.restart_mysqld:
+        progress("restarting mysqld with raftctl's settings")
         _restart_mysqld(host, machine)
 
 

@@ -25,7 +25,8 @@ def _lines() -> Callable[[str, float | None], None]:
     def report(what: str, done: float | None) -> None:  # noqa: ARG001 (how far is of no use in a log)
         nonlocal last
         if what != last:
-            print(what, file=sys.stderr, flush=True)  # noqa: T201
+            sys.stderr.write(f"{what}\n")  # in one piece: several threads may have something to say
+            sys.stderr.flush()
         last = what
 
     return report

@@ -48,12 +48,14 @@ def replication_user(member: str) -> str:
 def create_admin(conn: Connection, password: Secret, *, user: str = ADMIN_USER) -> None:
     """Create the administrating account, or set its password and privileges. `conn` is a DBA's, such as root's.
 
-    It may log in from anywhere; the client uses TLS or a unix socket."""
+    It may log in from anywhere; the client uses TLS or a unix socket. A new one is locked until it has everything:
+    whoever is interrupted here finds that it cannot log in, and does it again."""
     with _unlogged_and_writable(conn):
-        _create(conn, user, password, require="NONE")
+        _create(conn, user, password, require="NONE", options="ACCOUNT LOCK")
         conn.execute(f"GRANT {', '.join(ADMIN_PRIVILEGES)} ON *.* TO %s@'%%' WITH GRANT OPTION", (user,))
         conn.execute("GRANT SELECT ON performance_schema.* TO %s@'%%'", (user,))
         conn.execute("GRANT SELECT (user, host, account_locked) ON mysql.user TO %s@'%%'", (user,))
+        conn.execute("ALTER USER %s@'%%' ACCOUNT UNLOCK", (user,))
 
 
 def create_replication_account(conn: Connection, member: str, password: Secret) -> None:
@@ -116,9 +118,10 @@ def locked_out(conn: Connection) -> frozenset[str]:
     return frozenset(row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows)
 
 
-def _create(conn: Connection, user: str, password: Secret, *, require: str) -> None:
+def _create(conn: Connection, user: str, password: Secret, *, require: str, options: str = "") -> None:
+    """`options` are for a new account only."""
     identified = f"%s@'%%' IDENTIFIED WITH caching_sha2_password BY %s REQUIRE {require}"
-    conn.execute(f"CREATE USER IF NOT EXISTS {identified}", (user, password))
+    conn.execute(f"CREATE USER IF NOT EXISTS {identified} {options}", (user, password))
     conn.execute(f"ALTER USER {identified}", (user, password))
 
 

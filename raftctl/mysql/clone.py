@@ -87,3 +87,10 @@ def clone_progress(conn: Connection) -> CloneProgress | None:
         bytes_estimated=int(sum(row["bytes_estimated"] for row in rows)),
         error=rows[-1]["error"],
     )
+
+
+def is_cloning(conn: Connection) -> bool:
+    """Whether a CLONE is replacing this server's data, whoever began it: it goes on when its session has gone.
+
+    Asked of a server with the plugin. Raises MySQLError."""
+    return bool(conn.scalar("SELECT COUNT(*) FROM performance_schema.clone_status WHERE STATE = 'In Progress'"))

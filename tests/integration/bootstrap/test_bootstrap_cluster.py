@@ -214,38 +214,6 @@ def test_an_unfit_host_is_named_and_nothing_is_changed(sandbox: Sandbox) -> None
     assert list(sandbox.directory.glob("*/controller.yaml")) == []
 
 
-class Interrupted(Exception):
-    pass
-
-
-@pytest.mark.slow
-def test_it_can_be_interrupted_at_every_step_and_repeated(sandbox: Sandbox) -> None:
-    steps: list[str] = []
-
-    def stop_at(count: int) -> None:
-        seen: list[str] = []
-
-        def progress(step: str) -> None:
-            seen.append(step)
-            if step.startswith("waiting: "):
-                return
-            steps.append(step)
-            if len([s for s in seen if not s.startswith("waiting: ")]) == count:
-                raise Interrupted
-
-        bootstrap(cluster_of(sandbox), progress=progress, timeout=90)
-
-    for count in range(1, 6):
-        try:
-            stop_at(count)
-        except Interrupted:
-            continue
-        break
-    assert any("initializing" in step for step in steps)
-    assert run(sandbox).primary == "db1"
-    assert run(sandbox).changed == []
-
-
 def test_files_that_were_lost_are_written_again_and_the_controller_restarted(running: Sandbox) -> None:
     (running.directory / "db2" / "tls" / "node.key").unlink()
     report = run(running)

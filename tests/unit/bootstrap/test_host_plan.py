@@ -69,6 +69,21 @@ def test_a_host_that_has_everything_needs_nothing(cluster: ClusterInventory, cre
     assert again.changes == []
 
 
+def test_a_restart_that_an_interrupted_bootstrap_owes_is_made_up_for(
+    cluster: ClusterInventory, credentials: Credentials
+) -> None:
+    write_files(HERE, plan(cluster, credentials, HostSurvey(name="db1")))
+    again = plan(cluster, credentials, HostSurvey(name="db1", controller_active=True, restart_pending=True))
+    assert again.changes == ["db1: controller restarted with its new files"]
+
+
+def test_accounts_are_made_again_while_the_one_that_is_made_last_does_not_work(
+    cluster: ClusterInventory, credentials: Credentials
+) -> None:
+    server = mysql_survey(own_account=False, accounts=frozenset({"db1"}))
+    assert plan(cluster, credentials, HostSurvey(name="db1", mysql=server)).accounts == ("db1", "db2")
+
+
 def test_the_files_on_the_host_are_private_and_load(cluster: ClusterInventory, credentials: Credentials) -> None:
     write_files(HERE, plan(cluster, credentials, HostSurvey(name="db1")))
     home = Path(cluster.host("db1").directory)
