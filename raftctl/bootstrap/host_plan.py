@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from raftctl.bootstrap.preflight import is_to_be_configured, unsafe
 from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
 from raftctl.bootstrap.system import HostFile, SystemPlan, plan_system
 from raftctl.bootstrap.tls import KeyPair, is_current, issue_node
+from raftctl.cluster.state import Member
 from raftctl.controller import config as c
 from raftctl.hosts.base import Host
 from raftctl.inventory.model import ClusterInventory, InventoryHost, join_address
@@ -57,10 +58,20 @@ def plan_host(
     credentials: Credentials,
     *,
     now: dt.datetime,
+    members: Mapping[str, Member] | None = None,
+    joins: bool = False,
 ) -> HostPlan:
-    """Reads the host's files, changes nothing. Raises HostError."""
-    replicating = [other.name for other in cluster.hosts if other.has_mysql]
-    files = tuple(_outdated(machine, _files(cluster, host, machine, credentials, now=now)))
+    """Reads the host's files, changes nothing. `members` are all of the cluster, by default those of the inventory;
+    `joins`: this one is added to those that run. Raises HostError."""
+    members = members or cluster.members()
+    passwords = credentials.secrets.replication_passwords
+    replicating = [m.name for m in members.values() if m.mysql and not m.uid and m.name in passwords]
+    config = msgspec.structs.replace(
+        controller_config(cluster, host, cluster_id=credentials.secrets.cluster_id),
+        peers=dict(members),
+        joins=found.config.joins if found.config else joins,
+    )
+    files = tuple(_outdated(machine, _files(config, host, machine, credentials, now=now)))
     system = _system(host, machine, found, credentials)
     return HostPlan(
         host=host,
@@ -144,7 +155,7 @@ def _services(host: InventoryHost) -> c.ServicesConfig:
 
 
 def _files(
-    cluster: ClusterInventory,
+    config: c.ControllerConfig,
     host: InventoryHost,
     machine: Host,
     credentials: Credentials,
@@ -153,7 +164,6 @@ def _files(
 ) -> list[HostFile]:
     layout = Layout(host.directory)
     pair = _certificate(host, machine, credentials.authority, now=now)
-    config = controller_config(cluster, host, cluster_id=credentials.secrets.cluster_id)
     return [
         HostFile(layout.secrets, c.dump_secrets(credentials.secrets), 0o600),
         HostFile(layout.authority, credentials.authority.certificate, 0o644),

@@ -13,6 +13,7 @@ from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
 from raftctl.controller.config import Secrets
 from raftctl.errors import MySQLError
 from raftctl.inventory.model import ClusterInventory, InventoryHost
+from raftctl.inventory.relations import even_number
 from raftctl.mysql.server_config import Setting, member_settings
 from raftctl.mysql.version import ServerVersion
 
@@ -48,6 +49,8 @@ REQUIRED_SETTINGS = (
     "super_read_only",
     "skip_replica_start",
 )
+# A controller switches these while mysqld runs.
+SWITCHED_SETTINGS = ("super_read_only", "sync_relay_log")
 # Others work, with a disadvantage.
 ADVISED_SETTINGS = ("replica_net_timeout",)
 REQUIRED_PLUGINS = ("rpl_semi_sync_source", "rpl_semi_sync_replica", "clone")
@@ -63,6 +66,9 @@ def judge(cluster: ClusterInventory, surveys: Mapping[str, HostSurvey], secrets:
     findings: list[Finding] = []
     for host in cluster.hosts:
         findings += _host(host, surveys[host.name], secrets)
+    if even := even_number(len(cluster.hosts)):
+        mend = "add a host (raftctl_role: witness needs no MySQL) or remove one"
+        findings.append(Finding(cluster.name, "voters", Severity.WARN, even, mend))
     servers = {name: survey.mysql for name, survey in surveys.items() if survey.mysql is not None}
     findings += _unique(servers, "server_uuid", "delete auto.cnf in the data directory of one and restart it")
     set_already = {name: mysql for name, mysql in servers.items() if not is_to_be_configured(surveys[name])}
@@ -153,7 +159,7 @@ def _settings(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
         actual = mysql.variables.get(setting.name, "")
         if _same(setting.name, actual, setting.value):
             continue
-        if setting.name == "super_read_only" and setting.name in mysql.dynamic:
+        if setting.name in SWITCHED_SETTINGS and setting.name in mysql.dynamic:
             continue  # its controller, or a person, switched it: the value at the next start cannot be seen
         severity = Severity.FAIL if setting.name in REQUIRED_SETTINGS else Severity.WARN
         what = f"{setting.name} is {actual or 'unknown'}, must be {_shown(setting)}: {setting.why}"

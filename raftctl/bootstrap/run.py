@@ -16,13 +16,14 @@ import msgspec
 
 from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
-from raftctl.bootstrap import formation, host_plan, system
+from raftctl.bootstrap import formation, host_plan
 from raftctl.bootstrap.host_plan import HostPlan
 from raftctl.bootstrap.layout import Layout
-from raftctl.bootstrap.preflight import Finding, Severity, failures, judge, unsafe
+from raftctl.bootstrap.preflight import Finding, Severity, failures, judge
 from raftctl.bootstrap.primary import FirstPrimary, choose_primary
-from raftctl.bootstrap.running import check_members, configured_members, ineffective_settings, known_state
+from raftctl.bootstrap.running import check_members, configured_members, ineffective_settings, known_state, with_uids
 from raftctl.bootstrap.seed import RESTART_SECONDS_MAX, seed
+from raftctl.bootstrap.set_up import PreflightError, set_up, units_of
 from raftctl.bootstrap.survey import (
     CALL_SECONDS,
     HostSurvey,
@@ -30,16 +31,15 @@ from raftctl.bootstrap.survey import (
     admin_secret,
     own_endpoint,
     survey,
-    survey_mysql,
 )
 from raftctl.cluster.facts import MemberFacts
-from raftctl.cluster.state import ClusterState, Phase
+from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.controller.config import Secrets
-from raftctl.errors import NoQuorumError, RefusedError
+from raftctl.errors import NoQuorumError
 from raftctl.hosts.reach import reach, services_of
 from raftctl.hosts.services import Unit
 from raftctl.inventory.model import ClusterInventory, InventoryHost
-from raftctl.mysql.client import connect
+from raftctl.inventory.relations import require_odd_number
 from raftctl.secret import Secret
 
 T = TypeVar("T")
@@ -59,17 +59,6 @@ class BootstrapReport(msgspec.Struct, kw_only=True):
     primary: str = ""
     changed: list[str] = []
     warnings: list[Finding] = []
-
-
-class PreflightError(RefusedError):
-    """The hosts are not fit; nothing was changed."""
-
-    def __init__(self, findings: list[Finding]) -> None:
-        failed = failures(findings)
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        what = f"{failed[0].host} is not fit, nothing was changed: {failed[0].what}{more}"
-        super().__init__(what, reason="preflight", hint=failed[0].mend)
-        self.findings = findings
 
 
 def bootstrap(
@@ -126,12 +115,15 @@ class _Bootstrap:
         self._credentials, self._new_files = own_files.prepare(
             cluster.credentials, cluster.name, with_mysql, now=self._now
         )
+        self._known: Mapping[str, Member] = {}
         self._report = BootstrapReport(cluster=cluster.name, dry_run=dry_run)
 
     def run(self) -> BootstrapReport:
         surveys = self._look()
         state = self._existing(surveys)
         first: FirstPrimary | None = None
+        if state is None:
+            require_odd_number(self._cluster)
         if state is None and not configured_members(surveys.values()):
             first = self._choose(surveys)  # refused before anything is changed
         plans = [self._plan(host, surveys[host.name]) for host in self._cluster.hosts]
@@ -187,7 +179,8 @@ class _Bootstrap:
             return None
         api = ApiClient.from_directory(self._cluster.credentials)
         state = known_state(api, configured | self._cluster.members())
-        check_members(self._cluster, state.members if state else configured)
+        self._known = state.members if state else configured
+        check_members(self._cluster, self._known)
         if state is not None:
             self._report.warnings += [
                 Finding(self._cluster.name, "settings", Severity.WARN, line, "change it with `raftctl config`")
@@ -200,7 +193,10 @@ class _Bootstrap:
         return choose_primary(self._cluster.hosts, servers)
 
     def _plan(self, host: InventoryHost, found: HostSurvey) -> HostPlan:
-        return host_plan.plan_host(self._cluster, host, reach(host), found, self._credentials, now=self._now)
+        members = with_uids(self._cluster.members(), self._known)
+        return host_plan.plan_host(
+            self._cluster, host, reach(host), found, self._credentials, now=self._now, members=members
+        )
 
     def _end_of_dry_run(
         self, surveys: Mapping[str, HostSurvey], state: ClusterState | None, first: FirstPrimary | None
@@ -217,52 +213,22 @@ class _Bootstrap:
         if self._new_files:
             self._progress(f"writing credentials to {self._cluster.credentials}")
             own_files.save(self._cluster.credentials, self._new_files)
-        _on_all(self._set_up_host, [plan for plan in plans if plan.changes])
+        secrets, admin_password = self._credentials.secrets, self._admin_password
+
+        def work(plan: HostPlan) -> None:
+            set_up(plan, self._cluster, secrets, admin_password, progress=self._progress)
+
+        _on_all(work, [plan for plan in plans if plan.changes])
         for plan in plans:  # one after the other: the others keep the quorum meanwhile
             if plan.restart:
                 self._restart(plan)
 
-    def _set_up_host(self, plan: HostPlan) -> None:
-        def step(what: str) -> None:
-            self._progress(f"{plan.host.name}: {what}")
-
-        machine = reach(plan.host)
-        if plan.restart:
-            machine.write_file(Layout(plan.host.directory).restart_pending, b"", mode=0o600)
-        system.apply(plan.host, machine, plan.system, progress=step)
-        if plan.system.restart_mysqld:
-            self._verify_settings(plan.host)
-        if plan.accounts or plan.admin_account:
-            endpoint = (
-                admin_endpoint(plan.host, self._cluster.admin, self._admin_password)
-                if plan.admin_account
-                else own_endpoint(plan.host, self._credentials.secrets)
-            )
-            step("creating MySQL accounts")
-            with connect(endpoint, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
-                host_plan.create_accounts(conn, plan, self._credentials.secrets)
-        step("writing the controller's files")
-        host_plan.write_files(machine, plan)
-        if plan.start:
-            step("starting the controller")
-            services = services_of(plan.host)
-            for unit in _units(plan.host):
-                services.start(unit, timeout=CALL_SECONDS)
-
-    def _verify_settings(self, host: InventoryHost) -> None:
-        """An option file of the administrator's that is read after raftctl's would win."""
-        endpoint = admin_endpoint(host, self._cluster.admin, self._admin_password)
-        with connect(endpoint, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
-            findings = unsafe(host, survey_mysql(conn, is_admin=True, own_account=False))
-        if findings:
-            raise PreflightError(findings)
-
     def _restart(self, plan: HostPlan) -> None:
         self._progress(f"restarting the controller of {plan.host.name}")
         services = services_of(plan.host)
-        for unit in reversed(_units(plan.host)):
+        for unit in reversed(units_of(plan.host)):
             services.stop(unit, timeout=_STOP_SECONDS)
-        for unit in _units(plan.host):
+        for unit in units_of(plan.host):
             services.start(unit, timeout=CALL_SECONDS)
         api = ApiClient.from_directory(self._cluster.credentials)
         formation.wait_for_member(api, plan.host.member, timeout=self._timeout)
@@ -323,8 +289,3 @@ def _on_all(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return []
     with ThreadPoolExecutor(max_workers=len(items)) as pool:
         return list(pool.map(work, items))
-
-
-def _units(host: InventoryHost) -> tuple[Unit, ...]:
-    """What of raftctl runs on the host, in the order of starting."""
-    return (Unit.GUARD, Unit.CONTROLLER) if host.has_mysql else (Unit.CONTROLLER,)

@@ -34,6 +34,12 @@ def configured_members(surveys: Iterable[HostSurvey]) -> dict[str, Member]:
     return {name: member for found in surveys if found.config for name, member in found.config.peers.items()}
 
 
+def with_uids(listed: Mapping[str, Member], known: Mapping[str, Member]) -> dict[str, Member]:
+    """The inventory's members, each as the host that the cluster knows under that name."""
+    uids = {name: member.uid for name, member in known.items()}
+    return {name: msgspec.structs.replace(member, uid=uids.get(name, "")) for name, member in listed.items()}
+
+
 def check_members(cluster: ClusterInventory, existing: Mapping[str, Member]) -> None:
     """Raises RefusedError when the inventory does not list the `existing` members, at the same addresses."""
     listed = cluster.members()
@@ -63,6 +69,7 @@ def ineffective_settings(cluster: ClusterInventory, state: ClusterState) -> list
     lines: list[str] = []
     for owner, listed, decided in pairs:
         now, then = msgspec.to_builtins(listed), msgspec.to_builtins(decided)
+        now.pop("uid", None)  # the inventory knows nothing of it
         lines += [
             f"{owner}{name} stays {then[name]!r}: {value!r} in the inventory has no effect"
             for name, value in now.items()

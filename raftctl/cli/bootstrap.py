@@ -21,8 +21,9 @@ def bootstrap(options: Options, dry_run: DryRun = False, yes: Yes = False) -> No
 
     Checks the hosts first; does only what is missing, and says what it changed.
     """
-    from raftctl.bootstrap.run import TIMEOUT_SECONDS, PreflightError
+    from raftctl.bootstrap.run import TIMEOUT_SECONDS
     from raftctl.bootstrap.run import bootstrap as run
+    from raftctl.bootstrap.set_up import PreflightError
     from raftctl.cli.cluster import requester
     from raftctl.cli.progress import shown
     from raftctl.inventory.load import find_inventory, load_inventory
@@ -32,7 +33,7 @@ def bootstrap(options: Options, dry_run: DryRun = False, yes: Yes = False) -> No
         if dry_run or not yes:
             plan = run(cluster, dry_run=True)
             if dry_run:
-                _show_findings(plan.warnings)
+                show_findings(plan.warnings)
                 show_plan(plan.changed or [f"nothing: {cluster.name} is set up"], options.output)
                 return
             if plan.changed:
@@ -46,13 +47,13 @@ def bootstrap(options: Options, dry_run: DryRun = False, yes: Yes = False) -> No
                 timeout=options.timeout or TIMEOUT_SECONDS,
             )
     except PreflightError as error:
-        _show_findings(error.findings)
+        show_findings(error.findings)
         raise
-    _show_findings(report.warnings)
+    show_findings(report.warnings)
     _show_report(report, options.output)
 
 
-def _show_findings(findings: Sequence[Finding]) -> None:
+def show_findings(findings: Sequence[Finding]) -> None:
     """What is wrong with the hosts, on stderr, a line each."""
     for finding in findings:
         if finding.what:

@@ -79,6 +79,21 @@ def up(
     typer.echo(f"{', '.join(sandbox.layout.names)} are up; the inventory is {sandbox.inventory}")
 
 
+@app.command("add")
+def add(
+    directory: Directory,
+    witness: Annotated[bool, typer.Option("--witness", help="A host that only votes.")] = False,
+) -> None:
+    """Start one more host and put it into the inventory; `raftctl member add NAME` makes it a member."""
+    from raftctl.cli.progress import shown
+    from raftctl.sandbox.cluster import exclusive, open_sandbox
+
+    sandbox = open_sandbox(directory)
+    with exclusive(sandbox.directory), shown() as progress:
+        name = sandbox.add(witness=witness, progress=progress)
+    typer.echo(f"{name} is up; `raftctl -i {sandbox.inventory} member add {name}` makes it a member")
+
+
 @app.command("down")
 def down(
     directory: Directory,

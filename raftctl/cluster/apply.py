@@ -11,36 +11,19 @@ primary include a holder of everything acknowledged since.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from raftctl.cluster import commands as c
+from raftctl.cluster import membership
 from raftctl.cluster.durability import required_acks
+from raftctl.cluster.rejection import Rejection
 from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, HistoryEntry, MemberRole, Pause, Phase, Settings
 from raftctl.errors import UsageError
 
 replace = msgspec.structs.replace
-
-
-class Rejection(enum.StrEnum):
-    """Why a committed command had no effect."""
-
-    STALE = "stale"  # another decision was committed since the proposer looked
-    ALREADY_INITIALIZED = "already-initialized"
-    NOT_INITIALIZED = "not-initialized"
-    WRONG_PHASE = "wrong-phase"
-    UNKNOWN_MEMBER = "unknown-member"
-    NOT_ELIGIBLE = "not-eligible"  # the promotion target is not a member of S
-    BELOW_FLOOR = "below-floor"  # the certificate lacks transactions that the floor holds
-    NO_PROOF = "no-proof"  # too few fence reports for rule R3
-    INVALID_ACKS = "invalid-acks"  # a number of acknowledgements that rule R6 does not allow now
-    INVALID_SET = "invalid-set"  # the sync set or the locked set does not fit the members
-    NOT_LOCKED = "not-locked"
-    NOTHING_TO_DO = "nothing-to-do"
-    INVALID_SETTINGS = "invalid-settings"  # the members cannot do what they ask for, or they cannot change so
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -198,14 +181,16 @@ def _proven(state: ClusterState, command: c.Promote) -> bool:
         case c.Proof.PRIMARY_FENCED:
             return state.previous_primary in reporters
         case c.Proof.ASYNC_MAJORITY:
-            majority = len(state.data_members) // 2 + 1
+            majority = len(state.lasting_data_members) // 2 + 1
             return state.phase is Phase.FAILOVER and state.is_async and len(reporters) >= majority
 
 
 def _abort_switchover(state: ClusterState, _: c.AbortSwitchover) -> ClusterState | Rejection:
     if state.phase is not Phase.SWITCHOVER:
         return Rejection.WRONG_PHASE
-    return replace(state, phase=Phase.PROMOTING, primary=state.previous_primary, target="")
+    # A removal of the primary that could not hand over is given up: trying again would stop writes again.
+    leaving = "" if state.leaving == state.previous_primary else state.leaving
+    return replace(state, phase=Phase.PROMOTING, primary=state.previous_primary, target="", leaving=leaving)
 
 
 def _complete_promotion(state: ClusterState, _: c.CompletePromotion) -> ClusterState | Rejection:
@@ -301,7 +286,7 @@ def _change_settings(state: ClusterState, command: c.ChangeSettings) -> ClusterS
     if any(getattr(command.settings, name) != getattr(state.settings, name) for name in fixed):
         return Rejection.INVALID_SETTINGS
     try:
-        required_acks(command.settings, state.data_members)
+        required_acks(command.settings, state.lasting_data_members)
     except UsageError:
         return Rejection.INVALID_SETTINGS
     most = len(state.sync_set) - 1 if command.settings.durability_policy == "available" else state.source_acks
@@ -345,6 +330,7 @@ _HANDLERS: dict[type, Callable[[ClusterState, Any], ClusterState | Rejection]] =
     c.ChangeAcks: _change_acks,
     c.ForceMembers: _force_members,
     c.ChangeSettings: _change_settings,
+    **membership.HANDLERS,
     c.PauseFailover: _pause,
     c.ResumeFailover: _resume,
     c.Record: _record,
@@ -372,6 +358,8 @@ def _entry(before: ClusterState, after: ClusterState, command: c.AnyCommand, ind
 
 def _member(command: c.AnyCommand) -> str:
     members: tuple[str, ...] = getattr(command, "members", ()) if isinstance(command, c.ShrinkSyncSet) else ()
+    if isinstance(command, c.AddMember):
+        return command.member.name
     return getattr(command, "member", "") or getattr(command, "target", "") or ",".join(members)
 
 
@@ -392,6 +380,8 @@ def _detail(before: ClusterState, command: c.AnyCommand) -> dict[str, Any]:
                 "required_acks": command.required_acks,
                 "certificate": str(command.certificate),
             }
+        case c.AddMember():
+            return {"role": command.member.role.value, "address": command.member.raft}
         case c.ShrinkSyncSet():
             return {"required_acks": command.required_acks}
         case c.ChangeAcks():

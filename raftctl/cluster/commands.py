@@ -149,6 +149,55 @@ class ChangeSettings(Command, frozen=True, kw_only=True, tag="change-settings"):
     settings: Settings
 
 
+class AddMember(Decision, frozen=True, kw_only=True, tag="add-member"):
+    """A new member, whose `uid` no host had before. It does not vote and a data member is locked out; the leader takes
+    it into Raft, then into the sync set, until CompleteJoin."""
+
+    member: Member
+    why: str = ""
+
+
+class CompleteJoin(Decision, frozen=True, kw_only=True, tag="complete-join"):
+    """The new member votes and does what its role is for; durability counts on it from now on."""
+
+    member: str
+
+
+class BeginRemoval(Decision, frozen=True, kw_only=True, tag="begin-removal"):
+    """The member is to leave: it gives the primary's role away, then leaves S, then Raft, then the state."""
+
+    member: str
+    why: str = ""
+
+
+class CancelRemoval(Decision, frozen=True, kw_only=True, tag="cancel-removal"):
+    """The member stays after all. What it has left already it returns to by itself."""
+
+    member: str
+    why: str = ""
+
+
+class RemoveMember(Decision, frozen=True, kw_only=True, tag="remove-member"):
+    """The last step of a removal: the member has left S and Raft, and its name is free."""
+
+    member: str
+
+
+class BeginRebuild(Decision, frozen=True, kw_only=True, tag="begin-rebuild"):
+    """Replace the data of the member's server, which has this UUID, by a CLONE; CLONE ends in another UUID. It leaves
+    S before its data goes."""
+
+    member: str
+    server_uuid: str
+    why: str = ""
+
+
+class CompleteRebuild(Decision, frozen=True, kw_only=True, tag="complete-rebuild"):
+    """The member's server has another UUID, and so other data."""
+
+    member: str
+
+
 class PauseFailover(Command, frozen=True, kw_only=True, tag="pause"):
     reason: str
 
@@ -181,6 +230,13 @@ AnyCommand = (
     | ChangeAcks
     | ForceMembers
     | ChangeSettings
+    | AddMember
+    | CompleteJoin
+    | BeginRemoval
+    | CancelRemoval
+    | RemoveMember
+    | BeginRebuild
+    | CompleteRebuild
     | PauseFailover
     | ResumeFailover
     | Record

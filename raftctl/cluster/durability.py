@@ -32,7 +32,7 @@ def wanted_acks(state: ClusterState, sync_set: Collection[str]) -> int:
     `strict`: what is configured, also when too few are left to acknowledge; writes wait then. `available`: what is
     configured as long as all of S together can give it; with the primary alone in S it is 0.
     """
-    configured = _configured(state.settings.durability, len(state.data_members))
+    configured = _configured(state.settings.durability, len(state.lasting_data_members))
     if state.settings.durability_policy == "available":
         return min(configured, max(len(sync_set) - 1, 0))
     return configured

@@ -48,6 +48,8 @@ class RaftFacts(msgspec.Struct, frozen=True):
     commit_index: int
     applied_index: int
     log_index: int
+    voters: tuple[str, ...] = ()  # of the configuration in force here
+    learners: tuple[str, ...] = ()
 
 
 class MemberReport(msgspec.Struct, frozen=True):

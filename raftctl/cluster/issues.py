@@ -117,6 +117,10 @@ def _member_issues(state: ClusterState | None, row: MemberRow) -> Iterator[Issue
     if state and state.members and row.name not in state.members:
         yield Issue(IssueCode.NOT_A_MEMBER, row.name, "it is in the inventory, but not in the cluster")
         return
+    if row.vote not in (None, "voter"):
+        yield Issue(IssueCode.NOT_A_VOTER, row.name, "it does not vote yet: it has to catch up with the log first")
+    if state and state.leaving == row.name:
+        yield Issue(IssueCode.LEAVING, row.name, "it is being removed")
     mysql = row.mysql
     if mysql is None or mysql.state is None:
         if state and _should_be_in_sync_set(state, row):

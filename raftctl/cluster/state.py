@@ -46,7 +46,8 @@ class Phase(enum.StrEnum):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One host. Addresses are `host:port`; `mysql` is None for a witness."""
+    """One host. Addresses are `host:port`; `mysql` is None for a witness. `uid` is random, and tells a host that was
+    added to a running cluster from an earlier one of the same name; "" for those that bootstrap began with."""
 
     name: str
     role: MemberRole
@@ -55,6 +56,7 @@ class Member(msgspec.Struct, frozen=True):
     mysql: str | None = None
     zone: str = ""
     priority: int = 0
+    uid: str = ""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -126,6 +128,10 @@ class ClusterState(msgspec.Struct, frozen=True):
     source_acks: int = 0  # what the primary is told to wait for: k, or more while k is about to grow (rule R6)
     locked: tuple[str, ...] = ()  # members whose replication account the primary keeps locked (rule R6)
     members: dict[str, Member] = {}
+    roster: int = 0  # how often a member came or went: which replication accounts there have to be
+    joining: tuple[str, ...] = ()  # members that were added and do not do their duty yet
+    leaving: str = ""  # the member that is on its way out
+    rebuilds: dict[str, str] = {}  # members whose data is to be replaced, with the server UUID that goes with it
     settings: Settings = Settings()
     settings_number: int = 0  # how often they were changed
     settings_before: Settings | None = None  # what an undo returns to
@@ -136,6 +142,11 @@ class ClusterState(msgspec.Struct, frozen=True):
     def data_members(self) -> tuple[str, ...]:
         """Names of the members that may acknowledge and be promoted, sorted."""
         return tuple(sorted(m.name for m in self.members.values() if m.role is MemberRole.DATA))
+
+    @property
+    def lasting_data_members(self) -> tuple[str, ...]:
+        """The data members that durability is measured by: not those that have nothing yet, nor the one that goes."""
+        return tuple(m for m in self.data_members if m not in (*self.joining, self.leaving))
 
     def is_short_of_replicas(self) -> bool:
         """Whether S has too few replicas for any commit to be acknowledged: a promotion may leave it so."""

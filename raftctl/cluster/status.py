@@ -125,7 +125,8 @@ def gather_evidence(members: Mapping[str, Member], answers: Mapping[str, Answer]
     newest = max(facts.values(), key=_age_key, default=None)
     state = newest.state if newest else None
     everyone = {**members, **(state.members if state else {})}
-    voters = frozenset(state.members if state and state.members else members)
+    configured = newest.raft.voters if newest else ()
+    voters = frozenset(configured or (state.members if state and state.members else members))
     # Members of an earlier incarnation have no say: they were excluded by force.
     peers = {n: f for n, f in facts.items() if newest and f.state.incarnation == newest.state.incarnation}
     leader, live = _find_leader(peers, voters)
@@ -195,6 +196,9 @@ def _member_row(evidence: Evidence, name: str, now_via: Mapping[str, str]) -> Me
         raft=RaftRow(),
         mysql=None if member.role is MemberRole.WITNESS else _mysql_row(evidence, name, member),
         in_sync_set=name in state.sync_set if state else None,
+        vote=_vote(evidence, name),
+        zone=member.zone,
+        priority=member.priority,
     )
     if not isinstance(answer, MemberFacts):
         return row
@@ -206,6 +210,14 @@ def _member_row(evidence: Evidence, name: str, now_via: Mapping[str, str]) -> Me
         note=answer.report.note or None,
         raftctl_version=answer.version,
     )
+
+
+def _vote(evidence: Evidence, name: str) -> str | None:
+    """By the newest word of anybody about Raft's configuration."""
+    newest = max(evidence.facts.values(), key=_age_key, default=None)
+    if newest is None or not newest.raft.voters:
+        return None
+    return "voter" if name in newest.raft.voters else "learner" if name in newest.raft.learners else "none"
 
 
 def _usual_way(answer: MemberFacts | DirectAnswer) -> str:

@@ -25,6 +25,8 @@ class IssueCode(enum.StrEnum):
     NO_QUORUM = "no-quorum"
     NO_LEADER_CONTACT = "no-leader-contact"
     NOT_A_MEMBER = "not-a-member"
+    NOT_A_VOTER = "not-a-voter"
+    LEAVING = "leaving"
     NOT_INITIALIZED = "not-initialized"
     CHANGE_UNDER_WAY = "change-under-way"
     NO_PRIMARY = "no-primary"
@@ -111,7 +113,7 @@ class MySQLRow(msgspec.Struct, frozen=True):
 class MemberRow(msgspec.Struct, frozen=True):
     """`role` is the member's role in the cluster (data, witness, async), `address` its Raft address. `via` says how it
     was reached and is None when it was not. `note` is what its controller is doing, `lease_seconds` how long the
-    primary may still stay writable without hearing from the leader."""
+    primary may still stay writable without hearing from the leader. `vote` is voter, learner or none in Raft."""
 
     name: str
     role: str
@@ -124,6 +126,9 @@ class MemberRow(msgspec.Struct, frozen=True):
     lease_seconds: float | None = None
     note: str | None = None
     raftctl_version: str | None = None
+    vote: str | None = None
+    zone: str = ""
+    priority: int = 0
 
 
 class Quorum(msgspec.Struct, frozen=True):

@@ -42,7 +42,7 @@ class Hands:
         endpoint: Endpoint,
         me: str,
         members: Callable[[], Mapping[str, Member]],
-        password: Secret,
+        password_of: Callable[[str, str], Secret],
         services: ServiceManager,
         spare: Callable[[], Collection[int]],
         directory: Path,
@@ -50,7 +50,7 @@ class Hands:
         self._endpoint = endpoint
         self._me = me
         self._members = members
-        self._replication_password = password
+        self._password_of = password_of
         self._services = services
         self._spare = spare
         self._directory = directory
@@ -61,6 +61,7 @@ class Hands:
         self.locked: tuple[str, ...] | None = None
         self.source_acks: int | None = None
         self.primary_executed: GTIDSet | None = None
+        self.roster = 0
 
     def carry_out(self, action: plan.Action) -> None:
         """Returns when the action's effect is verified. Raises MySQLError."""
@@ -143,7 +144,10 @@ class Hands:
     def _source(self, member: str) -> Source:
         host, port = self._address(member)
         return Source(
-            host=host, port=port, user=accounts.replication_user(self._me), password=self._replication_password
+            host=host,
+            port=port,
+            user=accounts.replication_user(self._me),
+            password=self._password_of(self._me, self._members()[self._me].uid),
         )
 
     # --- acknowledging and opening ---------------------------------------------------------------------
@@ -164,8 +168,14 @@ class Hands:
         self.source_acks = action.acks
 
     def _lock_accounts(self, action: plan.LockAccounts) -> None:
-        accounts.lock_exactly(self._open(), action.members, timeout=STATEMENT_SECONDS)
+        known = self._members().keys()
+        accounts.lock_exactly(self._open(), action.members, known=known, timeout=STATEMENT_SECONDS)
         self.locked = action.members
+
+    def _keep_accounts(self, action: plan.KeepAccounts) -> None:
+        passwords = {name: self._password_of(name, uid) if uid else None for name, uid in action.members}
+        accounts.keep_accounts(self._open(), passwords, timeout=STATEMENT_SECONDS)
+        self.roster = action.roster
 
     def _nudge(self, _: plan.Nudge) -> None:
         try:
@@ -197,6 +207,7 @@ _ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {
     plan.SetAcknowledging: Hands._set_acknowledging,
     plan.BecomeSource: Hands._become_source,
     plan.LockAccounts: Hands._lock_accounts,
+    plan.KeepAccounts: Hands._keep_accounts,
     plan.Nudge: Hands._nudge,
     plan.GoOnline: Hands._go_online,
     plan.Open: Hands._become_writable,

@@ -16,11 +16,19 @@ from raftctl.api_client import ApiClient
 from raftctl.cluster.codec import from_json, to_json
 from raftctl.cluster.commands import ChangeSettings, InitCluster, PauseFailover, ResumeFailover
 from raftctl.cluster.facts import MemberFacts, MySQLState
-from raftctl.cluster.state import Settings
+from raftctl.cluster.state import Member, Settings
 from raftctl.cluster.status import build_status
 from raftctl.controller import metrics
 from raftctl.controller.leader import refused
-from raftctl.controller.messages import Failover, Operation, OperationResult, Propose, Switchover
+from raftctl.controller.messages import (
+    ChangeMember,
+    Failover,
+    MemberChange,
+    Operation,
+    OperationResult,
+    Propose,
+    Switchover,
+)
 from raftctl.controller.node import NO_QUORUM, OUTCOME_UNKNOWN, Node
 from raftctl.inventory.fields import parse_duration
 from raftctl.planner.explain import explain_loss
@@ -55,6 +63,14 @@ class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class MemberRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /v1/members/CHANGE: the `member` to be added, or the `name` of the one to be changed."""
+
+    by: str = "unknown"
+    name: str = ""
+    member: Member | None = None
+
+
 class Api:
     def __init__(self, node: Node, client: ApiClient) -> None:
         self._node = node
@@ -76,6 +92,7 @@ class Api:
                 web.post("/v1/pause", self.pause),
                 web.post("/v1/resume", self.resume),
                 web.post("/v1/settings", self.settings),
+                *(web.post(f"/v1/members/{change}", self._member_changer(change)) for change in MemberChange),
                 web.post("/v1/commands/init", self.init),
             ]
         )
@@ -125,7 +142,7 @@ class Api:
     async def status(self, _: web.Request) -> web.Response:
         """The whole cluster, as this controller can see it: it asks its peers like the CLI does."""
         node = self._node
-        members = node.state.members or node.config.peers
+        members = node.members
         peers = {name: member for name, member in members.items() if name != node.name}
         answers: dict[str, MemberFacts | str] = await asyncio.to_thread(
             self._client.fetch_all, peers, "/v1/member", STATUS_SECONDS, MemberFacts
@@ -170,6 +187,17 @@ class Api:
     async def settings(self, request: web.Request) -> web.Response:
         wish = await _body(request, SettingsRequest)
         return await self._operate(Propose(ChangeSettings(by=wish.by, replaces=wish.replaces, settings=wish.settings)))
+
+    def _member_changer(self, change: MemberChange) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            wish = await _body(request, MemberRequest)
+            if (wish.member is not None) != (change is MemberChange.ADD):
+                return _answer(400, reason="bad-request", text="a member's addresses are given when it is added")
+            name = wish.member.name if wish.member else wish.name
+            dry_run = request.query.get("dry_run") == "1"
+            return await self._operate(ChangeMember(wish.by, change, name, wish.member, dry_run))
+
+        return handle
 
     async def init(self, request: web.Request) -> web.Response:
         return await self._operate(Propose(await _body(request, InitCluster)))

@@ -6,6 +6,8 @@ of the same form beside the inventory.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import stat
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -64,7 +66,8 @@ class ServicesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`peers` are all members of the cluster by name, this one included. `directory` is the controller's own
     (write- ahead log, state); `cluster_id` tells clusters of the same name apart; `mysql` is None on a
-    witness; `hooks` are programs by event."""
+    witness; `hooks` are programs by event. `joins`: it was added to a running cluster, and does not vote before the
+    log says so."""
 
     cluster: str
     cluster_id: str
@@ -78,6 +81,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     services: ServicesConfig
     monitoring: bool = True
     hooks: dict[str, str] = {}
+    joins: bool = False
 
     def __post_init__(self) -> None:
         if self.node not in self.peers:
@@ -97,6 +101,14 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cluster_key: Secret
     admin_password: Secret
     replication_passwords: dict[str, Secret]
+
+    def replication_password(self, member: str, uid: str) -> Secret:
+        """Of a member that bootstrap did not begin with, every controller knows it at once: it is made from the cluster
+        key. Another host of the same name has another one. Raises KeyError for a member that nobody made one for."""
+        if not uid:
+            return self.replication_passwords[member]
+        digest = hmac.digest(self.cluster_key.reveal().encode(), f"replication {member} {uid}".encode(), "sha256")
+        return Secret(base64.urlsafe_b64encode(digest[:20]).decode().rstrip("=") + "-aA1")
 
 
 def load(path: str | Path) -> ControllerConfig:

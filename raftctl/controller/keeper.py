@@ -90,7 +90,7 @@ class Keeper:
         *,
         me: str,
         endpoint: Endpoint,
-        replication_password: Secret,
+        password_of: Callable[[str, str], Secret],
         services: ServiceManager,
         log: ClusterLog,
         lease: Lease,
@@ -116,7 +116,7 @@ class Keeper:
             endpoint=endpoint,
             me=me,
             members=members,
-            password=replication_password,
+            password_of=password_of,
             services=services,
             spare=self._own_sessions,
             directory=directory,
@@ -226,6 +226,7 @@ class Keeper:
             primary_executed=asked,
             commits_stand_still=self._standstill.is_due(self._clock()),
             incomplete=self._rebuilding.is_marked,
+            roster=self._hands.roster,
             errant=self.errant.known,
         )
 
@@ -242,7 +243,7 @@ class Keeper:
             if self._observer.files is not None:
                 gate_protocol.remember(self._directory, self._observer.files)
             context = msgspec.structs.replace(
-                context, stopped_epoch=0, locked=None, source_acks=None, primary_executed=None
+                context, stopped_epoch=0, locked=None, source_acks=None, primary_executed=None, roster=0
             )
         self._look = look
         self._standstill.note(look.observation, self._clock())
@@ -269,10 +270,17 @@ class Keeper:
             locked=(context.locked or ()) if state.primary == self._me else (),
             source_acks=plan.proven_acks(state, self._me, seen, context) if seen else None,
             mysql=self._facts(look, decided, state),
-            note=self._failure or decided.note,
+            note=self._failure or self._clone_note(look) or decided.note,
         )
         if _outline(self._report) != _outline(before) or (not state.primary and self._report != before):
             self._on_change()
+
+    def _clone_note(self, look: Look) -> str:
+        progress = look.clone
+        if not self._rebuilding.running or progress is None or not progress.bytes_estimated:
+            return ""
+        percent = 100 * progress.bytes_done // progress.bytes_estimated
+        return f"CLONE: {progress.stage.lower()}, {percent} % of {progress.bytes_estimated >> 20} MiB"
 
     def _facts(self, look: Look, decided: plan.LocalPlan, state: ClusterState) -> MySQLFacts:
         before = self._report.mysql

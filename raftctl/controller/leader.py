@@ -5,18 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
 from raftctl.cluster.commands import AnyCommand, BeginFailover, BeginSwitchover, Record
 from raftctl.cluster.state import ClusterState
-from raftctl.consensus.types import NotLeader
+from raftctl.consensus.types import ChangeRefused, NotLeader
 from raftctl.controller.cluster_log import ClusterLog
-from raftctl.controller.messages import Failover, Operation, OperationResult, Propose, Switchover
+from raftctl.controller.messages import (
+    ChangeMember,
+    Failover,
+    MemberChange,
+    Operation,
+    OperationResult,
+    Propose,
+    Switchover,
+)
 from raftctl.controller.reports import ReportBook
 from raftctl.planner.leader import decide
+from raftctl.planner.membership import (
+    Requested,
+    Reshape,
+    request_add,
+    request_rebuild,
+    request_rejoin,
+    request_removal,
+    steps,
+)
 from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.switchover import request_failover, request_switchover
 from raftctl.planner.view import ClusterView
@@ -26,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.1  # silence and grace are noticed at this pace; reports and log entries wake the loop at once
 READ_SECONDS: Final = 2.0
+RESHAPE_SECONDS: Final = 5.0
+NOTHING: Final = "nothing: it is a member and does its duty"
 # A failover that is due and not begun: one line of history for each reason in an epoch.
 _WORTH_A_LINE: Final = frozenset(
     {
@@ -46,6 +65,8 @@ class Raft(Protocol):
     async def read_index(self, timeout: float) -> int: ...
 
     def status(self) -> RaftStatus: ...
+
+    async def change_membership(self, voters: Sequence[str], learners: Sequence[str], timeout: float) -> None: ...
 
 
 class Leader:
@@ -84,6 +105,8 @@ class Leader:
             version_since=self._log.version_since,
             failover_since=self._log.failover_since,
             connected=(status.node_id, *status.connected),
+            voters=status.voters,
+            learners=status.learners,
         )
 
     async def run(self) -> None:
@@ -106,6 +129,8 @@ class Leader:
             await self._tell(verdict.refusals)
             if verdict.command is not None:
                 await self._propose(verdict.command)
+            if verdict.reshape is not None:
+                await self._reshape(verdict.reshape)
         except (NotLeader, ProposalLost, TimeoutError) as error:
             # Another leader decides, or the next look does: nothing is carried over.
             logger.info("decision not committed: %s", error or type(error).__name__)
@@ -115,6 +140,16 @@ class Leader:
         outcome = await self._log.propose(command)
         if not outcome.applied:
             logger.info("rejected: %s", outcome.rejection)
+        self._wake.set()
+
+    async def _reshape(self, wanted: Reshape) -> None:
+        """Raft refuses what could cost the quorum; the next look tries again."""
+        try:
+            await self._raft.change_membership(wanted.voters, wanted.learners, RESHAPE_SECONDS)
+        except ChangeRefused as error:
+            self.refusals += (Refusal(Reason.RAFT_REFUSED, str(error)),)
+            return
+        logger.info("Raft's configuration is %s", wanted)
         self._wake.set()
 
     async def _tell(self, refusals: tuple[Refusal, ...]) -> None:
@@ -143,6 +178,18 @@ class Leader:
                 return await self._change(operation, request_switchover)
             case Failover():
                 return await self._change(operation, request_failover)
+            case ChangeMember():
+                return await self._change_member(operation)
+
+    async def _change_member(self, operation: ChangeMember) -> OperationResult:
+        state = self._log.state
+        decided = _member_decision(state, self.view(), operation)
+        if isinstance(decided, list):
+            return refused(decided) if decided else OperationResult(applied=False, plan=(NOTHING,))
+        if operation.dry_run:
+            return OperationResult(applied=False, plan=steps(state, decided), target=operation.name)
+        result = await self._commit(decided)
+        return msgspec.structs.replace(result, target=operation.name)
 
     async def _change(self, operation: Switchover | Failover, plan: _Request) -> OperationResult:
         state = self._log.state
@@ -163,6 +210,20 @@ class Leader:
         return OperationResult(applied=True, index=self._log.applied_index)
 
 
+def _member_decision(state: ClusterState, view: ClusterView, operation: ChangeMember) -> Requested | list[Refusal]:
+    name, by = operation.name, operation.by
+    match operation.change:
+        case MemberChange.ADD:
+            assert operation.member is not None
+            return request_add(state, operation.member, by=by)
+        case MemberChange.REMOVE:
+            return request_removal(state, view, name, by=by)
+        case MemberChange.REBUILD:
+            return request_rebuild(state, view, name, by=by)
+        case MemberChange.REJOIN:
+            return request_rejoin(state, view, name, by=by)
+
+
 class _Request(Protocol):
     def __call__(
         self, state: ClusterState, view: ClusterView, *, target: str, by: str
@@ -172,7 +233,7 @@ class _Request(Protocol):
 def refused(refusals: list[Refusal]) -> OperationResult:
     first, *others = refusals
     text = "; ".join([first.text, *(r.text for r in others)])
-    return OperationResult(applied=False, reason=first.reason.value, text=text)
+    return OperationResult(applied=False, reason=first.reason.value, text=text, hint=first.hint)
 
 
 def _steps(state: ClusterState, decided: BeginSwitchover | BeginFailover) -> tuple[str, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 from raftctl.cluster.codec import pack, unpack
 from raftctl.cluster.commands import AnyCommand
 from raftctl.cluster.facts import MemberReport
+from raftctl.cluster.state import Member
 
 
 class ReportMessage(msgspec.Struct, frozen=True, tag="report"):
@@ -41,7 +44,24 @@ class Propose(msgspec.Struct, frozen=True, tag="propose"):
     command: AnyCommand
 
 
-Operation = Switchover | Failover | Propose
+class MemberChange(enum.StrEnum):
+    ADD = "add"
+    REMOVE = "remove"
+    REBUILD = "rebuild"
+    REJOIN = "rejoin"
+
+
+class ChangeMember(msgspec.Struct, frozen=True, tag="change-member"):
+    """`member` is the one to be added, None for the other changes."""
+
+    by: str
+    change: MemberChange
+    name: str
+    member: Member | None = None
+    dry_run: bool = False
+
+
+Operation = Switchover | Failover | Propose | ChangeMember
 
 
 class OperationResult(msgspec.Struct, frozen=True):

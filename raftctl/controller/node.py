@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from raftctl.controller.hooks import Hooks
 from raftctl.controller.keeper import Keeper
 from raftctl.controller.leader import Leader
 from raftctl.controller.lease import Lease, may_be_granted
+from raftctl.controller.members_file import MembersFile, Roster
 from raftctl.controller.messages import Operation, OperationResult
 from raftctl.controller.reports import ReportBook
 from raftctl.hosts.services import local_services
@@ -61,10 +62,13 @@ class Node:
         self._incarnation = incarnation.current(Path(config.directory))
         self.superseded = asyncio.Event()  # this process is to end: the next one belongs to a later incarnation
         self.log = ClusterLog()
+        self._members_file = MembersFile(Path(config.directory))
+        self._roster = self._members_file.load() or Roster(0, config.peers)
         self.lease = Lease(now)
         self.book = ReportBook(now)
         self.raft = self._make_raft(secrets)
         self.log.attach(self.raft)
+        self.log.listen(self._state_changed)
         self.leader = Leader(log=self.log, book=self.book, raft=self.raft)
         self._services = local_services(socket_path=config.services.socket, mysqld_unit=config.services.mysqld_unit)
         self.keeper = self._make_keeper(secrets) if config.mysql else None
@@ -87,8 +91,9 @@ class Node:
     def _make_raft(self, secrets: Secrets) -> RaftNode:
         config = self.config
         directory = Path(config.directory)
-        # A newcomer to a later incarnation waits to be taken in: an empty log says nothing about who votes.
-        voters = tuple(sorted(config.peers)) if self._incarnation == incarnation.FIRST else ()
+        # A newcomer, also one to a later incarnation, waits to be taken in: an empty log says nothing about who votes.
+        founds = self._incarnation == incarnation.FIRST and not config.joins
+        voters = tuple(sorted(config.peers)) if founds else ()
         return RaftNode(
             config=Config(
                 node_id=config.node,
@@ -103,7 +108,8 @@ class Node:
             tls=_tls_contexts(config.api),
             directory=incarnation.log_directory(directory, self._incarnation),
             listen=Address(*split_address(config.raft.listen)),
-            peers={name: Address(*split_address(peer.raft)) for name, peer in config.peers.items()},
+            peers=_addresses(self._roster.members),
+            uids=_uids(self._roster.members) | {config.node: config.member.uid},
             apply=self.log.apply,
             take_snapshot=self.log.take_snapshot,
             load_snapshot=self.log.load_snapshot,
@@ -119,11 +125,11 @@ class Node:
         return Keeper(
             me=self.name,
             endpoint=Endpoint(user=mysql.user, password=secrets.admin_password, unix_socket=mysql.socket),
-            replication_password=secrets.replication_passwords[self.name],
+            password_of=secrets.replication_password,
             services=self._services,
             log=self.log,
             lease=self.lease,
-            members=self._members,
+            members=lambda: self.members,
             record=self._remember,
             on_change=self._report_now,
             directory=Path(self.config.directory),
@@ -145,8 +151,24 @@ class Node:
             record=self._remember_guard,
         )
 
-    def _members(self) -> dict[str, Member]:
-        return self.log.state.members or self.config.peers
+    @property
+    def members(self) -> dict[str, Member]:
+        """As the log has them; until it is applied that far, as this host knew them last."""
+        state = self.log.state
+        return state.members if state.members and state.roster >= self._roster.number else self._roster.members
+
+    def _state_changed(self, _: ClusterState, after: ClusterState) -> None:
+        if after.roster > self._roster.number:
+            # From the loop: connections must not close in the middle of a batch of entries.
+            asyncio.get_running_loop().call_soon(self._follow_roster)
+
+    def _follow_roster(self) -> None:
+        """Members came or went: connect to those there are."""
+        state = self.log.state
+        if state.roster > self._roster.number:
+            self._roster = Roster(state.roster, state.members)
+            self._members_file.save(self._roster)
+            self.raft.set_peers(_addresses(state.members), _uids(state.members))
 
     # --- life ------------------------------------------------------------------------------------------
 
@@ -243,7 +265,7 @@ class Node:
         report = self.report(next(self._seq))
         self.lease.asked(report.seq, now)
         body = messages.encode(messages.ReportMessage(report))
-        for peer in self.config.peers:
+        for peer in self.members:
             if peer != self.name:
                 self.raft.send_app(peer, body)
         self._heard_report(self.name, report)
@@ -406,6 +428,8 @@ class Node:
                 commit_index=status.commit_index,
                 applied_index=status.applied_index,
                 log_index=status.last_index,
+                voters=status.voters,
+                learners=status.learners,
             ),
             report=self.report(),
             state=msgspec.structs.replace(self.log.state, history=()),
@@ -424,6 +448,14 @@ class Node:
     @property
     def state(self) -> ClusterState:
         return self.log.state
+
+
+def _addresses(members: Mapping[str, Member]) -> dict[str, Address]:
+    return {name: Address(*split_address(member.raft)) for name, member in members.items()}
+
+
+def _uids(members: Mapping[str, Member]) -> dict[str, str]:
+    return {name: member.uid for name, member in members.items() if member.uid}
 
 
 NO_QUORUM: Final = "no-quorum"  # certainly not done

@@ -49,7 +49,14 @@ class ReportBook:
         return kept.report if kept else None
 
     def view(
-        self, *, now: float, version_since: float, failover_since: float, connected: Collection[str]
+        self,
+        *,
+        now: float,
+        version_since: float,
+        failover_since: float,
+        connected: Collection[str],
+        voters: tuple[str, ...] = (),
+        learners: tuple[str, ...] = (),
     ) -> ClusterView:
         return ClusterView(
             members={
@@ -66,4 +73,6 @@ class ReportBook:
             listening_seconds=now - self._listening_since,
             version_seconds=now - version_since,
             failover_seconds=now - failover_since,
+            voters=voters,
+            learners=learners,
         )

@@ -45,14 +45,24 @@ def _check_members(cluster: ClusterInventory) -> None:
                 f"the name is longer than {NAME_LENGTH_MAX} characters: its MySQL account is named after it",
                 hint="a short name here and the long one as ansible_host",
             )
-    voters = len(cluster.hosts)
-    if voters % 2 == 0:
-        fault(
-            (cluster.name,),
-            f"has {voters} voters: an even number survives no more failures than {voters - 1}, "
-            "and half of them can do nothing",
-            hint="add a host (raftctl_role: witness needs no MySQL) or remove one",
-        )
+
+
+def require_odd_number(cluster: ClusterInventory) -> None:
+    """A cluster does not begin with an even number of voters; one that runs may have it while its members change.
+
+    Raises UsageError."""
+    if complaint := even_number(len(cluster.hosts)):
+        hint = "add a host (raftctl_role: witness needs no MySQL) or remove one"
+        fault((cluster.name,), f"has {complaint}", hint=hint)
+
+
+def even_number(voters: int) -> str:
+    """What is wrong with an even number of voters, "" for an odd one."""
+    if voters % 2:
+        return ""
+    return (
+        f"{voters} voters: an even number survives no more failures than {voters - 1}, and half of them can do nothing"
+    )
 
 
 def _check_durability(cluster: ClusterInventory) -> None:

@@ -8,7 +8,7 @@ replication account per member lets the primary keep a single member from acknow
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from raftctl.errors import UsageError
 from raftctl.mysql.client import Connection
@@ -91,8 +91,9 @@ def admit(conn: Connection, member: str) -> None:
         conn.execute("ALTER USER %s@'%%' ACCOUNT UNLOCK", (replication_user(member),))
 
 
-def lock_exactly(conn: Connection, members: Collection[str], *, timeout: float) -> None:
-    """Make `members` the only ones locked out here, on a primary or on a server that is about to become one.
+def lock_exactly(conn: Connection, members: Collection[str], *, known: Collection[str], timeout: float) -> None:
+    """Make `members` the only ones of the `known` members locked out here, on a primary or on a server that is about to
+    become one. Who is not known stays locked out: it may be a former member that could still acknowledge.
 
     `timeout` bounds each member's. Raises NotVerified like `lock_out`."""
     rows = conn.query(
@@ -102,10 +103,25 @@ def lock_exactly(conn: Connection, members: Collection[str], *, timeout: float) 
     if not locked and not members:
         return
     with _unlogged_and_writable(conn):
-        for member in sorted(locked - set(members)):
+        for member in sorted((locked & set(known)) - set(members)):
             admit(conn, member)
         for member in sorted(members):
             lock_out(conn, member, timeout=timeout)
+
+
+def keep_accounts(conn: Connection, passwords: Mapping[str, Secret | None], *, timeout: float) -> None:
+    """Make the replication accounts here those of the members in `passwords`, each with its password; None: the account
+    is there since bootstrap and is left alone. Everybody else's is dropped and its sessions are ended.
+
+    `timeout` bounds each. Raises NotVerified when a session does not end."""
+    rows = conn.query("SELECT user AS user FROM mysql.user WHERE user LIKE %s", (REPLICATION_USERS_LIKE,))
+    present = {row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows}
+    for member in sorted(present - set(passwords)):
+        drop_replication_account(conn, member)
+        end_sessions_of(conn, replication_user(member), timeout=timeout)
+    for member, password in passwords.items():
+        if password is not None:
+            create_replication_account(conn, member, password)
 
 
 def locked_out(conn: Connection) -> frozenset[str]:

@@ -147,7 +147,7 @@ def infeasible(state: ClusterState, view: ClusterView) -> Refusal | None:
 
 def _needed_reporters(state: ClusterState) -> int:
     if state.is_async:
-        return len(state.data_members) // 2 + 1
+        return len(state.lasting_data_members) // 2 + 1
     return state.fence_quorum()
 
 
@@ -286,10 +286,11 @@ def _ineligible(
     return None
 
 
-def _preference(state: ClusterState, member: str) -> tuple[bool, bool, int, str]:
-    """Ties only: the person's wish, then a member that did not just fail, then priority, then name."""
+def _preference(state: ClusterState, member: str) -> tuple[bool, bool, bool, int, str]:
+    """Ties only: the person's wish, then one that stays, then one that did not just fail, then priority, then name."""
     return (
         member != state.target,
+        member == state.leaving,
         member == state.previous_primary,
         -state.members[member].priority,
         member,

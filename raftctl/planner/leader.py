@@ -8,6 +8,7 @@ from raftctl.cluster.commands import AnyCommand, CompletePromotion
 from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.planner.failover import choose, consider_failover, reconsider_target
+from raftctl.planner.membership import Reshape, advance
 from raftctl.planner.refusal import Refusal
 from raftctl.planner.switchover import advance_switchover
 from raftctl.planner.sync_set import maintain
@@ -15,10 +16,12 @@ from raftctl.planner.view import ClusterView
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """`command` is to be proposed now; `refusals` say what is waited for or why something is not done."""
+    """`command` is to be proposed now, or Raft's configuration to become `reshape`; `refusals` say what is waited for
+    or why something is not done."""
 
     command: AnyCommand | None = None
     refusals: tuple[Refusal, ...] = ()
+    reshape: Reshape | None = None
 
 
 def decide(state: ClusterState, view: ClusterView) -> Verdict:
@@ -44,7 +47,12 @@ def _reign(state: ClusterState, view: ClusterView) -> Verdict:
         return Verdict(CompletePromotion(based_on=state.version))
     if other := reconsider_target(state, view):
         return Verdict(other)
-    return Verdict(maintain(state, view))
+    step = advance(state, view)
+    if isinstance(step, Reshape):
+        return Verdict(reshape=step)
+    if step is None or isinstance(step, list):
+        return Verdict(maintain(state, view), refusals=tuple(step or ()))
+    return Verdict(step)
 
 
 def _is_writable(state: ClusterState, view: ClusterView) -> bool:

@@ -80,6 +80,14 @@ class LockAccounts(Action, frozen=True):
     members: tuple[str, ...]
 
 
+class KeepAccounts(Action, frozen=True):
+    """Have the replication accounts here that the members of this roster need, and no others: any server may become
+    the primary. `members` are those with a mysqld and their uids."""
+
+    roster: int
+    members: tuple[tuple[str, str], ...]
+
+
 class Open(Action, frozen=True):
     """Become writable, in a session that has just seen that commits wait for `acks` acknowledgements: a mysqld that
     restarted since it was told to would not wait for any."""
@@ -132,6 +140,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     verifiably locked since mysqld started, None when unknown. `source_acks`: the number of acknowledgements that
     BecomeSource last made this mysqld wait for, None when unknown. `primary_executed`: what AskPrimary read in this
     epoch and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
+    `roster`: the last one for which KeepAccounts succeeded since mysqld started, 0 for none.
     `incomplete`: a CLONE began here and is not known to be complete. `errant`: what somebody wrote here while it was a
     replica; that is for a person to mend.
     """
@@ -144,6 +153,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     primary_executed: GTIDSet | None = None
     commits_stand_still: bool = False
     incomplete: bool = False
+    roster: int = 0
     errant: GTIDSet = GTIDSet()
 
 
@@ -215,6 +225,7 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
     waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
     if not waits == context.source_acks == state.source_acks:
         actions.append(BecomeSource(state.source_acks))
+    actions += _keep_accounts(state, context)
     if context.locked != state.locked:
         actions.append(LockAccounts(state.locked))
     if seen.offline_mode:
@@ -222,6 +233,12 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
     if (seen.read_only or seen.super_read_only) and _may_open(state, seen):
         actions.append(Open(state.source_acks))
     return tuple(actions)
+
+
+def _keep_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, ...]:
+    if context.roster == state.roster:
+        return ()
+    return (KeepAccounts(state.roster, tuple((m.name, m.uid) for m in state.members.values() if m.mysql)),)
 
 
 def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:
@@ -314,19 +331,21 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
     if not seen.semi_sync.replica_enabled == seen.relay_log_synced == acknowledging:
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
     if context.incomplete and me not in state.sync_set:
-        return _begin_again(state, me, seen)
+        return _begin_again(state, me, seen, "a CLONE did not come to its end")
+    if state.rebuilds.get(me) == seen.server_uuid and me not in state.sync_set:
+        return _begin_again(state, me, seen, "that was asked for")
     # A member outside S may point there since an earlier reign, and have received what was removed since.
     compared = me in state.sync_set or context.primary_executed is not None
     if not _points_to(state, seen.channel) or not compared:
         return _repoint(state, me, seen, context)
-    return _receive(state, me, seen)
+    return _receive(state, me, seen, context)
 
 
-def _begin_again(state: ClusterState, me: str, seen: MySQLObservation) -> LocalPlan:
-    """An interrupted CLONE left no data, whatever GTID sets and relay logs say."""
+def _begin_again(state: ClusterState, me: str, seen: MySQLObservation, why: str) -> LocalPlan:
+    """Whatever GTID sets and relay logs say: an interrupted CLONE left no data."""
     if seen.channel is not None and seen.channel.receiver is not ReceiverState.OFF:
         return LocalPlan((StopReceiver(),), note="stops receiving, to be rebuilt")
-    return _rebuild(state, me, "a CLONE did not come to its end")
+    return _rebuild(state, me, why)
 
 
 def _points_to(state: ClusterState, channel: Channel | None) -> bool:
@@ -351,9 +370,16 @@ def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
     tail = seen.gtid_executed - (context.primary_executed | state.floor | context.errant)
     if tail:
         return _diverged(state, me, tail)
+    if me in state.joining and _is_to_be_seeded(state, seen, context.primary_executed):
+        return _rebuild(state, me, "it is new")
     if me in state.locked:
         return LocalPlan(note=f"waits to be admitted by {primary}")
     return LocalPlan((PointTo(primary), StartReceiver(), StartApplier()), note=f"follows {primary}")
+
+
+def _is_to_be_seeded(state: ClusterState, seen: MySQLObservation, primary_executed: GTIDSet) -> bool:
+    """Whether a new member lacks the data: what was there before the primary's binary logs began is not in them."""
+    return not state.floor <= seen.holds or (not seen.gtid_executed and bool(primary_executed))
 
 
 def _diverged(state: ClusterState, me: str, tail: GTIDSet) -> LocalPlan:
@@ -370,7 +396,7 @@ def _rebuild(state: ClusterState, me: str, why: str, *, errant: GTIDSet = GTIDSe
     return LocalPlan((Rebuild(state.primary, why),), note=f"is rebuilt: {why}", errant=errant)
 
 
-def _receive(state: ClusterState, me: str, seen: MySQLObservation) -> LocalPlan:
+def _receive(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
     channel = seen.channel
     assert channel is not None
     actions: list[Action] = []
@@ -386,6 +412,7 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation) -> LocalPlan:
         actions.append(StartApplier())
     if seen.offline_mode:
         actions.append(GoOnline())
+    actions += _keep_accounts(state, context)
     return LocalPlan(tuple(actions), note=channel.receiver_error or channel.applier_error)
 
 

@@ -35,11 +35,19 @@ class Reason(enum.StrEnum):
     STILL_HEARD = "still-heard"
     COOLDOWN = "cooldown"
     NO_TARGET = "no-target"
+    ALREADY_A_MEMBER = "already-a-member"
+    ADDRESS_IN_USE = "address-in-use"
+    LAST_MEMBER = "last-member"
+    WOULD_LOSE_QUORUM = "would-lose-quorum"
+    WOULD_LOSE_DURABILITY = "would-lose-durability"
+    ALREADY_UNDER_WAY = "already-under-way"
+    RAFT_REFUSED = "raft-refused"
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """`member` is "" when it concerns the cluster; `text` is for people."""
+    """`member` is "" when it concerns the cluster; `text` is for people, and so is `hint`: what to do about it."""
 
     reason: Reason
     text: str
     member: str = ""
+    hint: str = ""

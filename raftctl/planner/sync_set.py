@@ -31,9 +31,9 @@ def maintain(state: ClusterState, view: ClusterView) -> Change | None:
         if member == state.primary:
             continue
         if member in state.locked:
-            change = _shrink(state, view, member) or _admit(state, view, member)
+            change = _shrink(state, view, member) or admit(state, view, member)
         elif member in state.sync_set:
-            change = _lockout(state, view, member)
+            change = _let_go(state, view, member) if is_to_go(state, member) else _lockout(state, view, member)
         else:
             change = _grow(state, view, member)
         if change is not None and (state.phase is Phase.STEADY or _is_due_early(state, change)):
@@ -62,15 +62,33 @@ def receives(state: ClusterState, report: MemberReport | None) -> bool:
     return channel.receiver is ReceiverState.ON and source == state.members[state.primary].mysql
 
 
+def is_to_go(state: ClusterState, member: str) -> bool:
+    """Whether somebody asked for what the member must be out of S for."""
+    return member == state.leaving or member in state.rebuilds
+
+
+def able_without(state: ClusterState, view: ClusterView, member: str) -> list[str]:
+    """The other replicas of S that can acknowledge now."""
+    rest = _unlocked_replicas(state, without=member)
+    return [m for m in rest if view.up(state, m) and receives(state, view.report(state, m))]
+
+
+def _let_go(state: ClusterState, view: ClusterView, member: str) -> Lockout | None:
+    """The member may be well: writes must go on without it. When k is about to be lower, that comes first."""
+    able = able_without(state, view, member)
+    if len(able) < state.required_acks and not _may_lower(state, view):
+        return None
+    why = "is removed" if member == state.leaving else "is to be rebuilt"
+    return Lockout(based_on=state.version, member=member, why=f"{member} {why}")
+
+
 def _lockout(state: ClusterState, view: ClusterView, member: str) -> Lockout | None:
     """A member of S that cannot acknowledge any more is a burden: a failover would have to wait for it."""
     seen = view.members.get(member)
     receiving_age = seen.receiving_age if seen else float("inf")
     if min(receiving_age, view.listening_seconds, view.version_seconds) < GRACE_SECONDS:
         return None
-    rest = _unlocked_replicas(state, without=member)
-    able = [m for m in rest if view.up(state, m) and receives(state, view.report(state, m))]
-    if len(able) < state.required_acks and not _may_lower(state, view):
+    if len(able_without(state, view, member)) < state.required_acks and not _may_lower(state, view):
         return None  # writes wait already; a smaller S could never be proven
     return Lockout(based_on=state.version, member=member, why=f"{member} does not receive from {state.primary}")
 
@@ -92,7 +110,8 @@ def _shrink(state: ClusterState, view: ClusterView, member: str) -> ShrinkSyncSe
         return None
     leavers = tuple(m for m in state.sync_set if m in state.locked)
     rest = _unlocked_replicas(state)
-    acks = min(state.required_acks, wanted_acks(state, (state.primary, *rest)))
+    lowered = state.settings.durability_policy == "available"
+    acks = min(state.required_acks, wanted_acks(state, (state.primary, *rest))) if lowered else state.required_acks
     report = view.report(state, state.primary)
     if report is None or report.version != state.version or not set(leavers) <= set(report.locked):
         return None
@@ -154,10 +173,13 @@ def _has_nearly_caught_up(state: ClusterState, view: ClusterView, member: str) -
     return source.gtid_executed <= observation.holds
 
 
-def _admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
+def admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
+    """Admit a locked-out member when it cannot acknowledge by mistake, else None."""
     report = view.up(state, member)
     observation = _observation(report)
-    if report is None or observation is None or report.version != state.version:
+    if report is None or observation is None or report.version != state.version or member == state.leaving:
+        return None
+    if member in state.rebuilds and member in state.sync_set:
         return None
     if errant(report) and member in state.sync_set:
         return None  # it leaves S first; outside of S it needs its account, to be rebuilt
@@ -175,7 +197,7 @@ def _tries_to_receive(observation: MySQLObservation) -> bool:
 def _grow(state: ClusterState, view: ClusterView, member: str) -> GrowSyncSet | None:
     report = view.up(state, member)
     observation = _observation(report)
-    if report is None or report.mysql is None or observation is None or errant(report):
+    if report is None or report.mysql is None or observation is None or errant(report) or is_to_go(state, member):
         return None
     if report.version != state.version or report.mysql.state is not MySQLState.REPLICA:
         return None

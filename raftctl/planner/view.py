@@ -36,12 +36,15 @@ def proof(report: MemberReport) -> tuple[object, ...]:
 class ClusterView(msgspec.Struct, frozen=True):
     """`listening_seconds`: for how long this controller has been hearing reports without a gap of its own;
     `version_seconds`: for how long the state has been at its version, as far as it saw. Both bound what silence is.
-    `failover_seconds`: since the last failover began, as far as this controller saw: never more than it really is."""
+    `failover_seconds`: since the last failover began, as far as this controller saw: never more than it really is.
+    `voters` and `learners` are Raft's configuration."""
 
     members: dict[str, Seen]
     listening_seconds: float
     version_seconds: float
     failover_seconds: float = float("inf")
+    voters: tuple[str, ...] = ()
+    learners: tuple[str, ...] = ()
 
     def report(self, state: ClusterState, member: str) -> MemberReport | None:
         """The member's report unless it is older than the silence deadline."""

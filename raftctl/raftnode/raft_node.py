@@ -107,6 +107,7 @@ class RaftNode:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         tls: TLSContexts | None = None,
+        uids: Mapping[str, str] | None = None,
         on_fatal: Callable[[BaseException], NoReturn] = end_process,
     ) -> None:
         self._config = config
@@ -127,7 +128,7 @@ class RaftNode:
         self._rng = rng or random.Random()  # noqa: S311 (timeouts and back-off, not secrets)
         self._on_fatal = on_fatal
         self._transport = self._make_transport(
-            cluster_id=cluster_id, incarnation=incarnation, key=key, listen=listen, peers=peers, tls=tls
+            cluster_id=cluster_id, incarnation=incarnation, key=key, listen=listen, peers=peers, tls=tls, uids=uids
         )
         self._proposals = Proposals()
         self._reads = Reads(self._transport.send)
@@ -261,9 +262,9 @@ class RaftNode:
         """Send bytes to a peer's `on_app_message`. False when it is not connected; True promises nothing."""
         return self._transport.send(peer, AppMessage(body))
 
-    def set_peers(self, peers: Mapping[str, Address]) -> None:
-        """Connect to these nodes, and to no others."""
-        self._transport.set_peers(peers)
+    def set_peers(self, peers: Mapping[str, Address], uids: Mapping[str, str] | None = None) -> None:
+        """Connect to these nodes, and to no others. `uids`: see PeerTransport."""
+        self._transport.set_peers(peers, uids)
 
     def quorum_contact(self) -> float:
         """The latest time (of `clock`) such that a majority answered a heartbeat sent at or after it; -inf

@@ -19,6 +19,8 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import msgspec
+
 from raftctl.raftnode.connection import HANDSHAKE_TIMEOUT, Connection
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.wire import (
@@ -57,9 +59,10 @@ class TLSContexts(NamedTuple):
 
 
 class _Peer:
-    def __init__(self, node_id: str, address: Address) -> None:
+    def __init__(self, node_id: str, address: Address, uid: str) -> None:
         self.node_id = node_id
         self.address = address
+        self.uid = uid
         self.connection: Connection | None = None
         self.disconnected = asyncio.Event()
         self.disconnected.set()
@@ -74,7 +77,8 @@ class PeerTransport:
     Callbacks run on the event loop: `on_connected(peer)`, `on_disconnected(peer, reason)` (strictly in
     turns), `on_messages(peer, messages)`, `on_event(event)`, `on_superseded(incarnation)` when a peer proves that
     there is a later incarnation than this node's. `dead_after` (seconds) is when a connection that does not move
-    counts as dead; a peer's EOF counts at once.
+    counts as dead; a peer's EOF counts at once. `uids` tell hosts, this one among them, from earlier ones of the same
+    name, which are not let in.
     """
 
     def __init__(
@@ -94,8 +98,10 @@ class PeerTransport:
         rng: random.Random,
         tls: TLSContexts | None = None,
         dead_after: float = 2.0,
+        uids: Mapping[str, str] | None = None,
     ) -> None:
-        self._me = Identity(cluster_id, incarnation, node_id, secrets.token_bytes(8))
+        uids = uids or {}
+        self._me = Identity(cluster_id, incarnation, node_id, secrets.token_bytes(8), uids.get(node_id, ""))
         self._key = key
         self._listen = listen
         self._on_connected = on_connected
@@ -106,7 +112,9 @@ class PeerTransport:
         self._rng = rng
         self._tls = tls
         self._dead_after = dead_after
-        self._peers = {peer: _Peer(peer, address) for peer, address in peers.items() if peer != node_id}
+        self._peers = {
+            peer: _Peer(peer, address, uids.get(peer, "")) for peer, address in peers.items() if peer != node_id
+        }
         self._connections: set[Connection] = set()
         self._unauthenticated: dict[Connection, asyncio.Task[None]] = {}  # accepted, oldest first
         self._listener: socket.socket | None = None
@@ -176,21 +184,22 @@ class PeerTransport:
         if peer is not None and peer.connection is not None:
             peer.connection.abort(reason)
 
-    def set_peers(self, peers: Mapping[str, Address]) -> None:
+    def set_peers(self, peers: Mapping[str, Address], uids: Mapping[str, str] | None = None) -> None:
         """The membership changed: connect to these and to no others."""
+        uids = uids or {}
         wanted = {peer: address for peer, address in peers.items() if peer != self._me.node_id}
         for peer in list(self._peers.values()):
-            if wanted.get(peer.node_id) != peer.address:
+            if (wanted.get(peer.node_id), uids.get(peer.node_id, "")) != (peer.address, peer.uid):
                 self._forget(peer)
         for node_id, address in wanted.items():
             if node_id not in self._peers:
-                self._peers[node_id] = peer = _Peer(node_id, address)
+                self._peers[node_id] = peer = _Peer(node_id, address, uids.get(node_id, ""))
                 if self._listener is not None:
                     self._begin_dialling(peer)
 
     def set_incarnation(self, incarnation: int) -> None:
         """A forced membership change happened (rule R10): talk only to those who know of it."""
-        self._me = Identity(self._me.cluster_id, incarnation, self._me.node_id, self._me.instance)
+        self._me = msgspec.structs.replace(self._me, incarnation=incarnation)
         for connection in list(self._connections):
             connection.abort("incarnation-changed")
 
@@ -281,7 +290,9 @@ class PeerTransport:
             self._unauthenticated.pop(connection, None)
             self._closed(connection, reason, host)
 
-        handshake = AcceptorHandshake(key=self._key, me=self._me, is_peer=self._peers.__contains__)
+        handshake = AcceptorHandshake(
+            key=self._key, me=self._me, is_peer=self._peers.__contains__, uid_of=lambda peer: self._peers[peer].uid
+        )
         connection = self._connection(handshake, opened, closed)
         task = asyncio.create_task(self._open_accepted(connection, sock, host))
         # A task that is cancelled before its first step never runs any code of its own.
@@ -333,6 +344,8 @@ class PeerTransport:
             connection.abort(Refusal.CERTIFICATE)
         elif peer is None or identity.incarnation != self._me.incarnation:
             connection.abort("no-longer-a-peer")
+        elif identity.uid != peer.uid:
+            connection.abort("another-host-of-that-name")
         elif connection.session.dialled != self._dials(peer.node_id):
             connection.close("knock")
             if not connection.session.dialled:

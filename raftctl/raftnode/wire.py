@@ -79,12 +79,13 @@ class Refused(ProtocolViolation):
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
     """Who a controller is. `instance` is random for each process, so that a restarted peer is told from the
-    old one."""
+    old one; `uid` tells a host from an earlier one of the same name."""
 
     cluster_id: str
     incarnation: int
     node_id: str
     instance: bytes
+    uid: str = ""
 
 
 class ClusterKey:
@@ -181,10 +182,18 @@ class DiallerHandshake:
 class AcceptorHandshake:
     """The acceptor's side: feed the first frame to `on_hello`, the second to `on_proof`."""
 
-    def __init__(self, *, key: ClusterKey, me: Identity, is_peer: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        key: ClusterKey,
+        me: Identity,
+        is_peer: Callable[[str], bool],
+        uid_of: Callable[[str], str] = lambda _peer: "",
+    ) -> None:
         self._key = key
         self._me = me
         self._is_peer = is_peer
+        self._uid_of = uid_of
         self._transcript: tuple[bytes, bytes] | None = None
         self._peer: Identity | None = None
 
@@ -223,7 +232,8 @@ class AcceptorHandshake:
             return reason
         if hello.dialled != self._me.node_id:
             return Refusal.WRONG_PEER
-        return None if self._is_peer(hello.identity.node_id) else Refusal.UNKNOWN_PEER
+        known = self._is_peer(hello.identity.node_id) and self._uid_of(hello.identity.node_id) == hello.identity.uid
+        return None if known else Refusal.UNKNOWN_PEER
 
 
 def _refusal_mac(key: ClusterKey, hello: bytes, refusal: _Refused) -> bytes:

@@ -23,6 +23,7 @@ from raftctl.bootstrap.layout import Layout as HostLayout
 from raftctl.errors import HostError, UsageError
 from raftctl.hosts.services import Unit
 from raftctl.inventory.load import parse_inventory
+from raftctl.inventory.relations import require_odd_number
 from raftctl.sandbox import layout as layouts
 from raftctl.sandbox.apt import Progress, ignore_progress
 from raftctl.sandbox.distribution import find_or_fetch
@@ -98,6 +99,16 @@ class Sandbox:
 
         progress(f"starting {len(self.layout.members)} hosts", None)
         _in_parallel(start, self.layout.members)
+
+    def add(self, *, witness: bool, progress: Progress = ignore_progress) -> str:
+        """One more host, up with a mysqld of its own and in the inventory, and not a member of the cluster: returns its
+        name."""
+        self.layout = layouts.extend(self.layout, witness=witness)
+        self._network = self.layout.network()
+        layouts.save(self.directory, self.layout)
+        self.write_inventory()
+        self.start_all(progress)
+        return self.layout.names[-1]
 
     def _units(self, member: SandboxMember, mysqld: Sequence[str]) -> dict[str, dict[str, Any]]:
         home = self.directory / member.name
@@ -301,7 +312,8 @@ def open_or_plan(directory: Path, *, nodes: int, witnesses: int, namespaces: boo
         return Sandbox(directory, existing)
     layout = layouts.plan(directory, wanted)
     # a wrong setting is refused before anything is written
-    parse_inventory(layouts.inventory(directory, layout).encode(), directory / "inventory.yaml")
+    parsed = parse_inventory(layouts.inventory(directory, layout).encode(), directory / "inventory.yaml")
+    require_odd_number(parsed.cluster(layouts.CLUSTER))
     layouts.save(directory, layout)
     return Sandbox(directory, layout)
 

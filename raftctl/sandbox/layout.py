@@ -81,6 +81,22 @@ class Layout(msgspec.Struct, frozen=True):
         )
 
 
+def extend(layout: Layout, *, witness: bool) -> Layout:
+    """The layout with one more member. Raises UsageError when there are enough, HostError without free ports."""
+    if len(layout.members) == _MEMBERS_MAX:
+        raise UsageError(f"a sandbox has at most {_MEMBERS_MAX} members")
+    prefix = "w" if witness else "db"
+    name = next(name for n in range(1, _MEMBERS_MAX + 1) if (name := f"{prefix}{n}") not in layout.names)
+    names = [*layout.names, name]
+    if layout.subnet:
+        address = NamespaceNetwork(layout.tag, layout.subnet, names).address(name)
+        ports = [_MYSQL_PORT, _ADMIN_PORT, _RAFT_PORT, _API_PORT]
+    else:
+        address, ports = LOOPBACK, free_ports(4)
+    member = SandboxMember(name, witness, address, *ports)
+    return msgspec.structs.replace(layout, members=(*layout.members, member))
+
+
 def plan(directory: Path, shape: Shape) -> Layout:
     """A new layout for `directory`: members db1.. and w1.., with addresses and ports that are free now.
 

@@ -117,17 +117,25 @@ class NamespaceNetwork:
         require_namespaces()
         if self._is_complete():
             return
+        if self._is_built():  # and a member was added since
+            for number, member in enumerate(self._members):
+                if not _exists(self.namespace(member)):
+                    self._add(number, member)
+            return
         self.remove()
         _ip("netns", "add", self._switch)
         _ip("-n", self._switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", self._switch, "link", "set", "br0", "up")
         for number, member in enumerate(self._members):
-            space = self.namespace(member)
-            _ip("netns", "add", space)
-            _ip("-n", space, "link", "set", "lo", "up")
-            self._plug("eth0", space, f"port{number}", self.address(member))
+            self._add(number, member)
         # last: its presence means that everything is there
         self._plug(self._outside, "", "outside", self.outside_address)
+
+    def _add(self, number: int, member: str) -> None:
+        space = self.namespace(member)
+        _ip("netns", "add", space)
+        _ip("-n", space, "link", "set", "lo", "up")
+        self._plug("eth0", space, f"port{number}", self.address(member))
 
     def _plug(self, interface: str, space: str, port: str, address: str) -> None:
         """Connect an interface of a namespace ("" for the machine's own) to a port of the switch."""
@@ -138,8 +146,10 @@ class NamespaceNetwork:
         _ip(*inside, "link", "set", interface, "up")
 
     def _is_complete(self) -> bool:
-        spaces = [self._switch, *map(self.namespace, self._members)]
-        return Path("/sys/class/net", self._outside).exists() and all(map(_exists, spaces))
+        return self._is_built() and all(map(_exists, map(self.namespace, self._members)))
+
+    def _is_built(self) -> bool:
+        return Path("/sys/class/net", self._outside).exists() and _exists(self._switch)
 
     def remove(self) -> None:
         """Take everything down. Processes inside must be gone, or their namespaces live on without a name."""

@@ -407,6 +407,22 @@ def test_controllers_observation_before_its_first_look():
     assert ("db3", "mysqld-unknown") in codes(status(answers))
 
 
+def test_votes_are_those_of_raft_and_a_learner_is_said() -> None:
+    answers = healthy()
+    for name, answer in answers.items():
+        raft = msgspec.structs.replace(answer.raft, voters=("db1", "db2"), learners=("db3",))
+        answers[name] = msgspec.structs.replace(answer, raft=raft)
+    found = status(answers)
+    votes = {row.name: row.vote for row in found.members}
+    assert (votes["db1"], votes["db2"], votes["db3"]) == ("voter", "voter", "learner")
+    assert (found.quorum.voters, found.quorum.required) == (2, 2)
+    assert ("db3", "not-a-voter") in codes(found)
+
+
+def test_a_member_that_leaves_is_said() -> None:
+    assert ("db3", "leaving") in codes(status(with_state(healthy(), leaving="db3")))
+
+
 def test_the_leader_says_what_it_holds_back() -> None:
     answers = healthy()
     answers["db2"] = msgspec.structs.replace(answers["db2"], held_back=("db1 is lost; failover.automatic is false",))

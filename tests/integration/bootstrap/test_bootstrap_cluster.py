@@ -19,7 +19,8 @@ from raftctl.api_client import ApiClient
 from raftctl.bootstrap import formation
 from raftctl.bootstrap.application import create_application
 from raftctl.bootstrap.primary import PrimaryRefusal
-from raftctl.bootstrap.run import BootstrapReport, PreflightError, bootstrap
+from raftctl.bootstrap.run import BootstrapReport, bootstrap
+from raftctl.bootstrap.set_up import PreflightError
 from raftctl.errors import RaftctlError, RefusedError
 from raftctl.hosts.services import Unit
 from raftctl.inventory import ClusterInventory, load_inventory

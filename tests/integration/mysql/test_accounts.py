@@ -78,11 +78,11 @@ def test_lock_exactly_locks_and_admits_on_a_server_about_to_become_primary(mysql
     db1, _ = start_members(mysqld_factory, "db1", "db2")
     with db1.admin() as primary:
         for members in (("db2",), (), ("db1", "db2"), ("db1",)):
-            accounts.lock_exactly(primary, members, timeout=DEADLINE_S)
+            accounts.lock_exactly(primary, members, known=("db1", "db2", "db3"), timeout=DEADLINE_S)
             assert accounts.locked_out(primary) == frozenset(members)
         before = observe(primary)
         primary.execute("SET GLOBAL super_read_only = ON")
-        accounts.lock_exactly(primary, ("db2",), timeout=DEADLINE_S)
+        accounts.lock_exactly(primary, ("db2",), known=("db1", "db2", "db3"), timeout=DEADLINE_S)
         assert accounts.locked_out(primary) == {"db2"}
         after = observe(primary)
         assert after.super_read_only

@@ -15,6 +15,7 @@ COMMANDS = [
     "switchover",
     "failover",
     "force-members",
+    "member",
     "pause",
     "resume",
     "check",
@@ -40,11 +41,17 @@ def test_help_and_common_options(raftctl, command):
     assert done.returncode == 0
     assert done.stdout.startswith(f"Usage: raftctl {command}")
     wanted = ["--inventory", "--cluster", "--output", "--timeout", "--via", "--verbose"]
-    if command in ("controller", "sandbox"):
+    if command in ("member", "controller", "sandbox"):
         wanted = []
     if command in ("switchover", "failover", "force-members", "pause", "resume"):
         wanted += ["--dry-run", "--yes"]
     assert not [option for option in wanted if option not in done.stdout]
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "rejoin", "rebuild"])
+def test_changes_of_membership_take_the_usual_options(raftctl, change):
+    listing = raftctl("member", change, "--help").stdout
+    assert not [option for option in ("--dry-run", "--yes", "--output", "--timeout") if option not in listing]
 
 
 def test_version(raftctl):

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftctl.cluster import commands as c
-from raftctl.cluster.apply import Outcome, Rejection, apply, assert_invariants
+from raftctl.cluster.apply import Outcome, apply, assert_invariants
+from raftctl.cluster.rejection import Rejection
 from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, MemberRole, Phase, Settings
 from tests.support.planner_builders import a_change, a_member, a_promote, a_state, an_init, applied, gtids
 
@@ -423,6 +424,35 @@ REJECTIONS = {
         c.PauseFailover(reason="b"),
     ),
     "resume what runs": (Rejection.NOTHING_TO_DO, STEADY, c.ResumeFailover()),
+    "add a member that is one": (
+        Rejection.ALREADY_A_MEMBER,
+        STEADY,
+        c.AddMember(based_on=10, member=a_member("db2")),
+    ),
+    "add a member at another's address": (
+        Rejection.ADDRESS_IN_USE,
+        STEADY,
+        c.AddMember(based_on=10, member=msgspec.structs.replace(a_member("db4"), raft="db2:8007")),
+    ),
+    "add during a failover": (Rejection.WRONG_PHASE, FAILOVER, c.AddMember(based_on=10, member=a_member("db4"))),
+    "remove a stranger": (Rejection.UNKNOWN_MEMBER, STEADY, c.BeginRemoval(based_on=10, member="db9")),
+    "remove the only member": (Rejection.STILL_NEEDED, a_state(data=1), c.BeginRemoval(based_on=10, member="db1")),
+    "remove another one meanwhile": (
+        Rejection.CHANGE_UNDER_WAY,
+        a_state(leaving="db2"),
+        c.BeginRemoval(based_on=10, member="db3"),
+    ),
+    "remove what nobody asked for": (Rejection.NOTHING_TO_DO, STEADY, c.RemoveMember(based_on=10, member="db3")),
+    "remove a member of S": (
+        Rejection.STILL_NEEDED,
+        a_state(leaving="db3"),
+        c.RemoveMember(based_on=10, member="db3"),
+    ),
+    "rebuild the primary": (
+        Rejection.STILL_NEEDED,
+        STEADY,
+        c.BeginRebuild(based_on=10, member="db1", server_uuid="u"),
+    ),
     "record a stranger": (Rejection.UNKNOWN_MEMBER, STEADY, c.Record(kind="x", member="db9", epoch=1)),
 }
 
@@ -490,6 +520,10 @@ def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
             return c.ChangeAcks(
                 based_on=based_on, required_acks=draw(st.integers(-1, 3)), source_acks=draw(st.integers(-1, 3))
             )
+        case c.AddMember:
+            return c.AddMember(based_on=based_on, member=a_member(name))
+        case c.BeginRebuild:
+            return c.BeginRebuild(based_on=based_on, member=name, server_uuid="u")
         case c.Record:
             return c.Record(kind="note", member=name, epoch=1)
         case c.ChangeSettings:

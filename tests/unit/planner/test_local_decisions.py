@@ -32,6 +32,8 @@ OLD_PRIMARY = a_source(read_only=True, super_read_only=True)
 CHOSEN = a_replica(received="A:1-100", channel=a_channel(receiver="OFF"))
 ADMITTED = a_state(sync_set=("db1", "db2"))
 SILENT = a_semi_sync(replica_enabled=False)
+JOINER = a_state(sync_set=("db1", "db2"), joining=("db3",))
+REBUILT = a_state(sync_set=("db1", "db2"), rebuilds={"db3": UUIDS["B"]})
 UNCONFIRMED = a_context(confirmed=False)
 HANGING = {"read_only": False, "super_read_only": True}  # `SET GLOBAL super_read_only = ON` still waits
 FENCE = local.Fence
@@ -238,6 +240,47 @@ CASES = {
         "db3",
         a_replica(executed="A:1-100,C:1-2", channel=None, semi_sync=SILENT),
         (local.Rebuild("db1", f"2 transactions that db1 lacks: {gtids('C:1-2')}"),),
+        a_context(primary_executed=gtids("A:1-120")),
+    ),
+    "accounts follow the members": Case(
+        a_state(roster=1), "db2", a_replica(), (local.KeepAccounts(1, (("db1", ""), ("db2", ""), ("db3", ""))),)
+    ),
+    "accounts are there before any is locked": Case(
+        a_state(roster=1, locked=("db3",)),
+        "db1",
+        a_source(),
+        (local.KeepAccounts(1, (("db1", ""), ("db2", ""), ("db3", ""))), local.LockAccounts(("db3",))),
+    ),
+    "accounts that are right stay": Case(a_state(roster=1), "db2", a_replica(), (), a_context(roster=1)),
+    "an empty new member gets the data by CLONE": Case(
+        JOINER,
+        "db3",
+        a_replica(executed="", channel=None, semi_sync=SILENT),
+        (local.Rebuild("db1", "it is new"),),
+        a_context(primary_executed=gtids("A:1-120")),
+    ),
+    "a new member that has the data follows": Case(
+        JOINER,
+        "db3",
+        a_replica(channel=None, semi_sync=SILENT),
+        (local.PointTo("db1"), local.StartReceiver(), local.StartApplier()),
+        a_context(primary_executed=gtids("A:1-120")),
+    ),
+    "what is to be rebuilt stops receiving first": Case(
+        REBUILT, "db3", a_replica(semi_sync=SILENT), (local.StopReceiver(),)
+    ),
+    "then it is cloned": Case(
+        REBUILT,
+        "db3",
+        a_replica(channel=a_channel(receiver="OFF"), semi_sync=SILENT),
+        (local.Rebuild("db1", "that was asked for"),),
+    ),
+    "not while it is in S": Case(a_state(rebuilds={"db3": UUIDS["B"]}), "db3", a_replica(), ()),
+    "not again under another UUID": Case(
+        REBUILT,
+        "db3",
+        a_replica(server_uuid=UUIDS["C"], semi_sync=SILENT),
+        (),
         a_context(primary_executed=gtids("A:1-120")),
     ),
     "a member of S is not rebuilt": Case(

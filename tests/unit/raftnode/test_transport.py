@@ -441,6 +441,22 @@ async def test_members_come_and_go(start: Start) -> None:
     assert a.history == ["+db2", "+db3", "-db2"]
 
 
+async def test_an_earlier_host_of_the_same_name_is_not_let_in(start: Start) -> None:
+    peers = addresses("db1", "db2", "db3")
+    a = await start("db1", peers, uids={"db2": "new"})
+    c = await start("db3", peers, uids={"db2": "new"})
+    old = await start("db2", peers)
+    await until(lambda: connected(a, c))
+    new_place = addresses("db2")
+    new = await start("db2", peers | new_place, uids={"db2": "new"})
+    for node in (a, c):
+        node.transport.set_peers(peers | new_place, {"db2": "new"})
+    await until(lambda: connected(a, new) and connected(c, new))
+    assert [entry for entry in old.history if entry.startswith("+")] == []
+    assert "unknown-peer" in old.reasons(NodeEventKind.REFUSED_BY_PEER)
+    assert (a.transport.connected, c.transport.connected) == ({"db2", "db3"}, {"db1", "db2"})
+
+
 async def test_a_forced_membership_shuts_out_those_who_missed_it(start: Start) -> None:
     """Rule R10."""
     peers = addresses("db1", "db2", "db3")

@@ -1,0 +1,59 @@
+"""Who the members were when this controller last knew: to reach them after a restart, before any leader has said so.
+
+The configuration file has those of the time of bootstrap. When all hosts lose power after enough of them were replaced,
+those would not find each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from raftctl.cluster.codec import from_json, to_json
+from raftctl.cluster.state import Member
+
+logger = logging.getLogger(__name__)
+
+NAME: Final = "members.json"
+
+
+class Roster(msgspec.Struct, frozen=True):
+    """`number` is ClusterState.roster: which of two is newer."""
+
+    number: int
+    members: dict[str, Member]
+
+
+class MembersFile:
+    """In the controller's own directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+
+    def load(self) -> Roster | None:
+        """None when there is none, or none that can be read: the log will say."""
+        try:
+            roster: Roster = from_json(self._path.read_bytes(), Roster)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            logger.warning("%s cannot be read: %s", self._path, error)
+            return None
+        return roster
+
+    def save(self, roster: Roster) -> None:
+        """Durable when it returns. What cannot be written is only said: it is needed in a rare case, and the old file
+        stays."""
+        draft = self._path.with_suffix(".new")
+        try:
+            with draft.open("wb") as file:
+                file.write(to_json(roster))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+        except OSError as error:
+            logger.warning("%s cannot be written: %s", self._path, error)

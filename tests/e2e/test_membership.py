@@ -1,0 +1,79 @@
+"""Members come, go and are replaced while an application writes; nothing is lost and no orphan takes writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+
+from raftctl.cli.cluster import open_cluster
+from raftctl.cli.options import Options
+from raftctl.hosts.services import Unit
+from raftctl.mysql.accounts import replication_user
+from raftctl.mysql.client import connect
+from raftctl.sandbox.cluster import Target
+from tests.e2e.test_failures import raftctl
+from tests.support.stage import Stage
+
+pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
+
+
+def member(stage: Stage, *arguments: str) -> None:
+    done = raftctl(stage, "member", *arguments, "--yes", timeout=180.0)
+    assert done.returncode == 0, (done, stage.story())
+
+
+def reopened(stage: Stage) -> Stage:
+    """With the inventory as it is now."""
+    return dataclasses.replace(stage, cluster=open_cluster(Options(inventory=stage.sandbox.inventory)))
+
+
+def accounts(stage: Stage, at: str) -> set[str]:
+    with connect(stage.own_endpoint(at), connect_timeout=10.0, timeout=10.0) as conn:
+        return {row["user"] for row in conn.query("SELECT user AS user FROM mysql.user")}
+
+
+def test_add_replace_and_remove_under_load(netns_stage: Stage) -> None:
+    stage = netns_stage
+    stage.wait_healthy()
+    with stage.writing() as writer:
+        # A fourth host comes.
+        assert stage.sandbox.add(witness=False) == "db4"
+        stage = reopened(stage)
+        member(stage, "add", "db4")
+        status = stage.wait_healthy()
+        assert (status.quorum.voters, status.durability.required_acks) == (4, 2)
+        assert {row.name: row.vote for row in status.members} == dict.fromkeys(stage.sandbox.layout.names, "voter")
+        assert writer.wait_for(20, 60)
+
+        # A host is lost for good: another one takes its name.
+        lost = next(n for n in stage.sandbox.layout.names if n not in (status.primary, status.leader))
+        stage.sandbox.kill(lost, Target.HOST)
+        shutil.rmtree(stage.sandbox.directory / lost)
+        member(stage, "remove", lost)
+        assert stage.status().quorum.voters == 3
+        stage.sandbox.start_all()
+        member(stage, "add", lost)
+        status = stage.wait_healthy()
+        assert status.quorum.voters == 4
+        assert writer.wait_for(20, 60)
+
+        # The primary is removed: it hands over, stays up and is nobody's any more.
+        old = status.primary
+        assert old
+        member(stage, "remove", old)
+        status = stage.wait(lambda s: s.primary not in (None, old), "another primary")
+        assert writer.wait_for(20, 60)
+        assert status.quorum.voters == 3
+        assert status.primary
+        with connect(stage.own_endpoint(old), connect_timeout=10.0, timeout=10.0) as conn:
+            assert conn.scalar("SELECT @@GLOBAL.super_read_only") == 1
+        assert not stage.sandbox.host(old).services.is_active(Unit.CONTROLLER, timeout=10.0)
+        assert replication_user(old) not in accounts(stage, status.primary)
+
+        # And comes back, with the data that it has.
+        member(stage, "add", old)
+        stage.wait_healthy()
+        assert writer.wait_for(20, 60)
+    stage.verify(writer)
