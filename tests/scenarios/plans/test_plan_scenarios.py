@@ -8,7 +8,8 @@
     ----
     promote ...
 
-A member without a `view:` line is healthy. RAFTCTL_REWRITE_SCENARIOS=1 writes what is decided now below the line.
+A member without a `view:` line is healthy. `raft:` names the voters. RAFTCTL_REWRITE_SCENARIOS=1 writes what is decided
+now below the line.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import ClusterState, Pause, Phase, Settings
 from raftctl.planner.failover import choose, consider_failover
 from raftctl.planner.leader import decide
+from raftctl.planner.membership import Reshape, request_rebuild, request_removal
 from raftctl.planner.refusal import Refusal
 from raftctl.planner.switchover import request_failover, request_switchover
 from raftctl.planner.view import ClusterView
@@ -71,6 +73,7 @@ def _state(line: str) -> ClusterState:
         "target": values.get("target", ""),
         "floor": gtids(values.get("floor", "A:1-50")),
         "locked": _names(values.get("locked", "")),
+        "leaving": values.get("leaving", ""),
         "settings": Settings(durability=durability, failover_automatic="manual" not in flags),
         "paused": Pause("maintenance", "ann", 0) if "paused" in flags else None,
     }
@@ -102,7 +105,7 @@ def _report(state: ClusterState, member: str, flags: list[str], values: dict[str
     )
 
 
-def _view(state: ClusterState, lines: list[str], timing: dict[str, str]) -> ClusterView:
+def _view(state: ClusterState, lines: list[str], timing: dict[str, str], voters: str) -> ClusterView:
     reports, missing, receiving = [], [], {}
     for line in lines:
         (member, *flags), values = _tokens(line)
@@ -112,7 +115,7 @@ def _view(state: ClusterState, lines: list[str], timing: dict[str, str]) -> Clus
         reports.append(_report(state, member, flags, values))
         if "not_receiving_for" in values:
             receiving[member] = float(values["not_receiving_for"])
-    return a_view(
+    made = a_view(
         state,
         reports=reports,
         missing=missing,
@@ -120,19 +123,25 @@ def _view(state: ClusterState, lines: list[str], timing: dict[str, str]) -> Clus
         version_seconds=float(timing.get("state_age", "60")),
         listening=float(timing.get("listening", "3600")),
     )
+    return msgspec.structs.replace(made, voters=_names(voters))
 
 
-def _do(state: ClusterState, view: ClusterView, words: list[str]) -> list[Decision | Refusal]:
+def _do(state: ClusterState, view: ClusterView, words: list[str]) -> list[Decision | Reshape | Refusal]:
     verb, *arguments = words
     target = arguments[0] if arguments else ""
     match verb:
         case "decide":
             verdict = decide(state, view)
-            return [*([verdict.command] if verdict.command else []), *verdict.refusals]
+            decided = [verdict.command, verdict.reshape]
+            return [*(step for step in decided if step), *verdict.refusals]
         case "choose":
             result: object = choose(state, view)
         case "diagnose":
             result = consider_failover(state, view)
+        case "remove":
+            result = request_removal(state, view, target, by="ann")
+        case "rebuild":
+            result = request_rebuild(state, view, target, by="ann")
         case "switchover":
             result = request_switchover(state, view, target=target, by="ann")
         case "failover":
@@ -151,7 +160,9 @@ def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _lines(result: Decision | Refusal) -> list[str]:
+def _lines(result: Decision | Reshape | Refusal) -> list[str]:
+    if isinstance(result, Reshape):
+        return [f"raft voters={_text(result.voters)} learners={_text(result.learners)}"]
     if isinstance(result, Refusal):
         who = f" {result.member}" if result.member else ""
         text = result.text
@@ -166,14 +177,14 @@ def _lines(result: Decision | Refusal) -> list[str]:
 
 
 def _run(script: str) -> str:
-    said: dict[str, list[str]] = {"state": [], "view": [], "time": [], "do": []}
+    said: dict[str, list[str]] = {"state": [], "view": [], "time": [], "raft": [], "do": []}
     for line in script.splitlines():
         if line and not line.startswith("#"):
             key, _, rest = line.partition(": ")
             said[key].append(rest)
     state = _state(said["state"][0])
     timing = _tokens(said["time"][0])[1] if said["time"] else {}
-    view = _view(state, said["view"], timing)
+    view = _view(state, said["view"], timing, "".join(said["raft"]))
     results = [r for words in said["do"] for r in _do(state, view, words.split())]
     return "\n".join(line for r in results for line in _lines(r)) + "\n" if results else "nothing\n"
 
