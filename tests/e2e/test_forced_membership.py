@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from raftctl.api_client import CallError
 from raftctl.cluster.facts import MemberFacts
+from raftctl.cluster.status_model import ClusterStatus
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
@@ -50,6 +52,25 @@ def takes_a_write(stage: Stage, member: str) -> bool:
     return True
 
 
+def has_stray(stage: Stage, member: str) -> bool:
+    with connect(stage.own_endpoint(member), connect_timeout=10.0, timeout=10.0) as conn:
+        return bool(conn.query("SELECT 1 FROM information_schema.TABLES WHERE TABLE_NAME = 'stray'"))
+
+
+def wait_for_all_votes(stage: Stage) -> ClusterStatus:
+    """Those that returned vote again."""
+    return stage.wait(lambda s: s.health == "ok" and s.quorum.voters == 3, "healthy, with three votes", timeout=150)
+
+
+def wait_for_newcomers(stage: Stage, members: list[str], incarnation: int) -> None:
+    for member in members:
+        wait_until(
+            lambda m=member: (f := facts(stage, m)) and f.state.incarnation == incarnation,
+            what=f"{member} returns in incarnation {incarnation}",
+            timeout=90,
+        )
+
+
 def test_going_on_alone(lone_stage: Stage) -> None:
     stage = lone_stage
     survivor = stage.wait_healthy().primary
@@ -76,17 +97,45 @@ def test_going_on_alone(lone_stage: Stage) -> None:
 
         for member in lost:  # together, with the old log and the old votes
             stage.sandbox.start(member, Target.HOST)
-        for member in lost:
-            wait_until(
-                lambda m=member: (f := facts(stage, m)) and f.state.incarnation == 2,
-                what=f"{member} returns",
-                timeout=60,
-            )
-            assert not takes_a_write(stage, member)
-        after = stage.wait_healthy()
-        assert (after.primary, after.incarnation, after.quorum.voters) == (survivor, 2, 3)
+        wait_for_newcomers(stage, lost, 2)
+        assert not any(takes_a_write(stage, member) for member in lost)
+        after = wait_for_all_votes(stage)
+        assert (after.primary, after.incarnation) == (survivor, 2)
         assert writer.wait_for(20, 60)
     stage.verify(writer)
     kinds = [entry.kind for entry in stage.history()]
     begun = kinds.index("force-members")
     assert "begin-failover" not in kinds[begun:], "nobody else was promoted"
+
+
+def test_an_old_majority_that_worked_on_is_not_believed(lone_stage: Stage) -> None:
+    """The primary is lost, too, and those that return cannot reach the survivor: nothing can keep them from being the
+    old cluster then, and a person is told so. Once they reach it they give that up by themselves."""
+    stage = lone_stage
+    before = wait_for_all_votes(stage)
+    primary, incarnation = before.primary, before.incarnation
+    assert primary
+    assert incarnation
+    survivor, other = (m for m in stage.sandbox.layout.names if m != primary)
+    lost = [primary, other]
+    with stage.writing() as writer:
+        assert writer.wait_for(50, 60)
+    stage.wait_equal(primary)
+
+    for member in lost:
+        stage.sandbox.kill(member, Target.HOST)
+    stage.wait(lambda s: not s.quorum.ok, "the quorum is lost")
+    done = raftctl(stage, "force-members", survivor, "--confirm", "sandbox", "-o", "json")
+    assert (done.returncode, json.loads(done.stdout)["primary"]) == (0, survivor), done
+    assert writer.tally(stage.endpoint(survivor)).lost == 0
+
+    stage.sandbox.partition([[survivor], lost], one_way=False)
+    for member in lost:
+        stage.sandbox.start(member, Target.HOST)
+    wait_until(lambda: takes_a_write(stage, primary), what="the old majority is what it was", timeout=90)
+    stage.sandbox.heal()
+    wait_for_newcomers(stage, lost, incarnation + 1)
+    after = wait_for_all_votes(stage)
+    assert (after.primary, after.incarnation) == (survivor, incarnation + 1)
+    assert not any(has_stray(stage, member) for member in stage.sandbox.layout.names)
+    stage.verify(writer)
