@@ -270,6 +270,9 @@ def _force_members(state: ClusterState, command: c.ForceMembers) -> ClusterState
         required_acks=0,
         source_acks=0,
         locked=tuple(m for m in state.data_members if m != command.target),
+        joining=tuple(m for m in state.joining if m != command.target),
+        leaving="",  # what was asked for before the disaster is asked for again if it is still wanted
+        rebuilds={},
     )
 
 

@@ -5,8 +5,6 @@ Nothing is guessed: the loss is put into the view, and the leader's own decision
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import msgspec
 
 from raftctl.cluster.apply import apply
@@ -53,10 +51,11 @@ def explain_loss(state: ClusterState, view: ClusterView, member: str, *, leader:
     if member not in state.members:
         return [Refusal(Reason.UNKNOWN_MEMBER, f"{member} is not a member", member)]
     lost = _without(state, view, member)
-    left = [m for m in state.members if lost.report(state, m) is not None]
-    needed = len(state.members) // 2 + 1
-    if len(left) < needed:
-        return _no_quorum(state, member, left, needed)
+    voters = view.voters or tuple(state.members)
+    left = [m for m in voters if lost.report(state, m) is not None]
+    needed = len(voters) // 2 + 1
+    if member in voters and len(left) < needed:
+        return _no_quorum(state, member, f"{len(left)} of {len(voters)} voters would be left, {needed} are needed")
     election = (f"{member} leads the controllers: another one is elected, within about a second",)
     before = election if member == leader else ()
     role = state.members[member].role
@@ -92,8 +91,7 @@ def _observation(report: MemberReport | None) -> MySQLObservation | None:
     return report.mysql.observation if report and report.mysql else None
 
 
-def _no_quorum(state: ClusterState, member: str, left: Collection[str], needed: int) -> Explanation:
-    why = f"{len(left)} of {len(state.members)} controllers would be left, {needed} are needed"
+def _no_quorum(state: ClusterState, member: str, why: str) -> Explanation:
     fenced = f"{state.primary} is fenced within {state.settings.lease_ttl:g} s"
     stop = f"nothing can be decided: {why}; {fenced}"
     again = "with a majority back it goes on by itself; `raftctl force-members` is for one that is lost for good"

@@ -83,6 +83,12 @@ def test_a_forced_membership_begins_a_new_line_with_one_member() -> None:
         assert rejection(after, a_forced_membership()) is Rejection.STALE
 
 
+def test_a_forced_membership_forgets_what_was_under_way() -> None:
+    busy = a_state(joining=("db2", "db3"), leaving="db2", rebuilds={"db3": "uuid"})
+    after = applied(busy, a_forced_membership())
+    assert (after.joining, after.leaving, after.rebuilds) == (("db3",), "", {})
+
+
 def test_a_failover_begun_during_a_change_relieves_the_same_primary() -> None:
     state = applied(SWITCHOVER, c.BeginFailover(based_on=10, cause=c.Cause.MYSQLD_DEAD))
     assert (state.phase, state.epoch, state.previous_primary) == (Phase.FAILOVER, 3, "db1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
+
 from raftctl.cluster.facts import MemberReport, MySQLState
 from raftctl.cluster.state import ClusterState, MemberRole, Pause, Phase, Settings
 from raftctl.planner.explain import Explanation, explain_loss
@@ -83,7 +85,17 @@ def test_the_leader_costs_an_election() -> None:
 def test_without_a_majority_nothing_is_decided() -> None:
     found = explained(a_state(), "db1", missing=["db3"])
     assert (found.serving, found.promoted) == (False, "")
-    assert "1 of 3 controllers" in found.outcome[0]
+    assert "1 of 3 voters" in found.outcome[0]
+
+
+def test_learners_do_not_count_for_the_majority() -> None:
+    state = a_state(data=4)
+    view = msgspec.structs.replace(a_view(state, missing=["db3"]), voters=("db1", "db2", "db3"), learners=("db4",))
+    lost_voter, lost_learner = (explain_loss(state, view, member, leader="db1") for member in ("db2", "db4"))
+    assert isinstance(lost_voter, Explanation)
+    assert isinstance(lost_learner, Explanation)
+    assert "1 of 3 voters" in lost_voter.outcome[0]
+    assert "voters" not in lost_learner.outcome[0]
 
 
 def test_a_failover_that_would_be_held_back_says_why() -> None:
