@@ -89,6 +89,20 @@ def test_lock_exactly_locks_and_admits_on_a_server_about_to_become_primary(mysql
         assert after.gtid_executed == before.gtid_executed, "nothing that a replica would be sent"
 
 
+def test_accounts_follow_the_members(mysqld_factory: MySQLFactory) -> None:
+    db1, _ = start_members(mysqld_factory, "db1", "db2")
+    with db1.admin() as admin:
+        accounts.lock_out(admin, "db2", timeout=DEADLINE_S)
+        accounts.lock_exactly(admin, (), known=("db1",), timeout=DEADLINE_S)
+        assert accounts.locked_out(admin) == {"db2"}, "a former member is not let in again"
+        before = observe(admin)
+        accounts.keep_accounts(admin, {"db1": None, "db4": PASSWORD}, timeout=DEADLINE_S)
+        users = {row["user"] for row in admin.query("SELECT user AS user FROM mysql.user")}
+        assert {accounts.replication_user(member) for member in ("db1", "db4")} <= users
+        assert accounts.replication_user("db2") not in users
+        assert observe(admin).gtid_executed == before.gtid_executed, "nothing that a replica would be sent"
+
+
 def test_an_account_stays_locked_when_its_password_is_set_again(standing: MySQLMember) -> None:
     with standing.admin() as admin:
         accounts.create_replication_account(admin, "db2", PASSWORD)
