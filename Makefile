@@ -39,7 +39,7 @@ unit: $(READY) ## fast tests without MySQL: logic, scenarios, simulation
 
 integration: $(READY) ## tests on real MySQL, real processes, real networks
 	@# side by side: both wait more than they compute
-	@$(BIN)/pytest tests/e2e tests/chaos -q > .e2e.out 2>&1 & beside=$$!; \
+	@$(BIN)/pytest tests/e2e tests/chaos -q > .e2e.out 2>&1 & beside=$$!; trap "kill $$beside" INT TERM; \
 	  echo "$(BIN)/pytest tests/integration -q"; $(BIN)/pytest tests/integration -q; first=$$?; \
 	  wait $$beside; second=$$?; \
 	  echo "$(BIN)/pytest tests/e2e tests/chaos -q"; cat .e2e.out; rm .e2e.out; \

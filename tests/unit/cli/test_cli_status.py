@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
 import yaml
 
 from raftctl.cluster.facts import MemberFacts, MySQLState
@@ -198,6 +199,15 @@ def test_via_ssh_says_why_a_host_cannot_be_reached(orders, raftctl):
     assert all("no SSH connection to 127.0.0.1:1: Connection refused" in text for text in texts)
 
 
+@pytest.fixture
+def interruptible():
+    """A shell starts what runs in the background with SIGINT ignored, and all its children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_watch_goes_on_until_interrupted(orders):
     serve(orders, healthy())
     command = [sys.executable, "-m", "raftctl", "-i", str(orders.inventory), "--timeout", "30s", "status"]
