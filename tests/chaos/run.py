@@ -78,13 +78,7 @@ class Run:
         """Make a cluster, break it for as long as planned, and judge. Always takes the cluster down."""
         plan = self._plan
         self._say(f"a cluster of {plan.nodes} data members and {plan.witnesses} witnesses")
-        with stage(
-            self._directory / "s",
-            namespaces=True,
-            nodes=plan.nodes,
-            witnesses=plan.witnesses,
-            settings=plan.settings,
-        ) as made:
+        with stage(nodes=plan.nodes, witnesses=plan.witnesses, settings=plan.settings) as made:
             try:
                 return self._on(made)
             finally:
