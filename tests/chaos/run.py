@@ -64,7 +64,7 @@ class Stuck(Exception):
 
 
 class Run:
-    """`directory` is empty; `directory / "s"` becomes the sandbox."""
+    """`directory` is empty; journals and logs are kept there."""
 
     def __init__(self, plan: Plan, directory: Path, say: Callable[[str], None]) -> None:
         self._plan = plan
