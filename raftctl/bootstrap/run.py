@@ -119,6 +119,8 @@ class _Bootstrap:
         self._report = BootstrapReport(cluster=cluster.name, dry_run=dry_run)
 
     def run(self) -> BootstrapReport:
+        if any(file.name == "ca.crt" for file in self._new_files):
+            require_odd_number(self._cluster)  # no cluster was made from here: refused before any host is asked
         surveys = self._look()
         state = self._existing(surveys)
         first: FirstPrimary | None = None

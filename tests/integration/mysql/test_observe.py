@@ -76,9 +76,12 @@ def test_waiting_commits_are_owned_and_not_executed(mysqld_factory: MySQLFactory
     before = seen(db1)
     for value in range(3):
         writers.write(db1, value)
-    wait_until(lambda: seen(db1).gtid_owned.count() == 3, what="three commits to wait")
-    waiting = seen(db1)
-    assert waiting.semi_sync.wait_sessions == 1, "the others queue behind it"
+
+    def three_commits_wait() -> MySQLObservation | None:
+        now = seen(db1)  # one session waits, the others queue behind it
+        return now if now.gtid_owned.count() == 3 and now.semi_sync.wait_sessions == 1 else None
+
+    waiting = wait_until(three_commits_wait, what="three commits to wait")
     assert waiting.gtid_executed == before.gtid_executed
     uuid, last = waiting.server_uuid, before.gtid_executed.count()
     assert waiting.gtid_owned == GTIDSet.parse(f"{uuid}:{last + 1}-{last + 3}")
