@@ -16,9 +16,9 @@ UNSYNCED_EVENTS: Final = 10_000
 def sync_relay_logs(conn: Connection) -> None:
     """Make durable everything that was received until now; cheap when it is already.
 
-    An fsync has no deadline: on a disk that stalls this does not return, and so nothing is promised on it. Call it where
-    fencing does not wait. Only a stopped receiver, or one that syncs every event (sync_relay_log = 1), adds nothing that is left out. The
-    server runs on this host. Raises MySQLError when the files cannot be read. Manual:
+    An fsync has no deadline: on a disk that stalls this does not return, and so nothing is promised on it. Call it
+    where fencing does not wait. Only a stopped receiver, or one that syncs every event (sync_relay_log = 1), adds
+    nothing that is left out. The server runs on this host. Raises MySQLError when the files cannot be read. Manual:
     https://dev.mysql.com/doc/refman/8.4/en/replication-options-replica.html#sysvar_sync_relay_log"""
     row = conn.query("SELECT @@GLOBAL.relay_log_index AS place, @@GLOBAL.datadir AS datadir")[0]
     index = Path(row["datadir"], row["place"] or "")
