@@ -40,13 +40,14 @@ unit: $(READY) ## fast tests without MySQL: logic, scenarios, simulation
 integration: $(READY) ## tests on real MySQL, real processes, real networks
 	@# side by side: both wait more than they compute
 	@$(BIN)/pytest tests/e2e tests/chaos -q > .e2e.out 2>&1 & beside=$$!; trap "kill $$beside" INT TERM; \
-	  echo "$(BIN)/pytest tests/integration -q"; $(BIN)/pytest tests/integration -q; first=$$?; \
+	  echo "$(BIN)/pytest tests/integration tests/containers -q"; \
+	  $(BIN)/pytest tests/integration tests/containers -q; first=$$?; \
 	  wait $$beside; second=$$?; \
 	  echo "$(BIN)/pytest tests/e2e tests/chaos -q"; cat .e2e.out; rm .e2e.out; \
 	  exit $$((first > second ? first : second))
 
 e2e: $(READY) ## bootstrap over SSH on container hosts with systemd; needs root and a Docker engine
-	$(BIN)/pytest tests/e2e/test_container_hosts.py -v
+	$(BIN)/pytest tests/containers -v
 
 SEEDS ?= 10000
 simulate: $(READY) ## SEEDS lives of simulated Raft groups, and of simulated clusters

@@ -1,7 +1,4 @@
-"""Three hosts as a DBA has them, in containers: systemd as PID 1, sshd, MySQL under its distribution's unit.
-
-The image is built once: Debian stable by debootstrap (nothing is pulled), MySQL from unstable.
-"""
+"""Three hosts as a DBA has them, in containers: systemd as PID 1, sshd, MySQL under its distribution's unit."""
 
 from __future__ import annotations
 
@@ -9,28 +6,18 @@ import contextlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.container_image import CALL_SECONDS, IMAGE, docker, make_image
 from tests.support.sshd import make_key
 from tests.support.waiting import wait_until
 
-IMAGE = "raftctl-test-host:1"  # a change of the Dockerfile needs another number
-DOCKERFILE = Path(__file__).with_name("container_host.Dockerfile")
-SUITE, MIRROR = "trixie", "http://deb.debian.org/debian"
-PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,python3,sudo,iproute2,ca-certificates"
-BUILD_SECONDS, CALL_SECONDS, START_SECONDS = 1800.0, 120.0, 180.0
+START_SECONDS = 180.0
 SUBNET = "10.213.78"
-
-
-def docker(*arguments: str, timeout: float = CALL_SECONDS, data: bytes = b"") -> str:
-    done = subprocess.run(["docker", *arguments], input=data, capture_output=True, timeout=timeout, check=False)
-    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr.decode()}"
-    return done.stdout.decode().strip()
 
 
 def require_engine() -> None:
@@ -39,25 +26,19 @@ def require_engine() -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False).returncode == 0:
                 return
+    _skip("no Docker engine that root can use here")
+
+
+def _skip(why: str) -> None:
     if os.environ.get("RAFTCTL_REQUIRE_DOCKER"):
-        pytest.fail("no Docker engine here, and RAFTCTL_REQUIRE_DOCKER asks for it")
-    pytest.skip("no Docker engine that root can use here")
+        pytest.fail(f"{why}, and RAFTCTL_REQUIRE_DOCKER asks for it")
+    pytest.skip(why)
 
 
 def require_image() -> None:
-    if docker("images", "--quiet", IMAGE):
-        return
-    if shutil.which("debootstrap") is None:
-        pytest.skip("debootstrap, which makes the hosts' image, is not here")
-    with tempfile.TemporaryDirectory(prefix="raftctl-image-") as directory:
-        root, base = Path(directory) / "root", f"{IMAGE}-base"
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root), MIRROR]
-        subprocess.run(command, check=True, timeout=BUILD_SECONDS, stdout=subprocess.DEVNULL)
-        tar = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
-        subprocess.run(["docker", "import", "-", base], stdin=tar.stdout, check=True, timeout=BUILD_SECONDS)
-        assert tar.wait(CALL_SECONDS) == 0
-        build = ["build", "--network", "host", "--build-arg", f"BASE={base}", "--tag", IMAGE, "-"]
-        docker(*build, timeout=BUILD_SECONDS, data=DOCKERFILE.read_bytes())
+    if shutil.which("debootstrap") is None and not docker("images", "--quiet", IMAGE):
+        _skip("debootstrap, which makes the hosts' image, is not here")
+    make_image()
 
 
 class ContainerHosts:
