@@ -63,6 +63,10 @@ class ApiClient:
         self._context = context
         self._dial = dial or _dial_directly
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Other certificates, for calls from now on."""
+        self._context = context
+
     @classmethod
     def from_directory(cls, directory: Path, *, dial: Dial | None = None) -> ApiClient:
         """With the operator's certificates as `raftctl bootstrap` left them. Raises UsageError."""
@@ -164,12 +168,13 @@ class ApiClient:
 
     def _connect(self, member: Member, timeout: float) -> http.client.HTTPSConnection:
         host, port = split_address(member.api)
-        connection = http.client.HTTPSConnection(host, port, context=self._context)
+        context = self._context
+        connection = http.client.HTTPSConnection(host, port, context=context)
         with contextlib.ExitStack() as undo:
             try:
                 plain = undo.enter_context(self._dial(member, timeout))
                 plain.settimeout(timeout)
-                secure = undo.enter_context(self._context.wrap_socket(plain, server_hostname=member.name))
+                secure = undo.enter_context(context.wrap_socket(plain, server_hostname=member.name))
             except (OSError, HostError) as error:
                 raise CallError(_reason(error, timeout)) from None
             undo.pop_all()

@@ -8,15 +8,33 @@ from __future__ import annotations
 
 import ssl
 from os import PathLike
+from typing import Final, NamedTuple
 
 from raftctl.errors import UsageError
 
 FilePath = str | PathLike[str]
 
+_ROUNDS_MAX: Final = 10  # of a handshake in memory
+OPERATOR: Final = "raftctl operator"  # with a space: no member can have this name
+
+
+class Subject(NamedTuple):
+    """Who a certificate is for: a member (`uid` as in `raftctl.cluster.state.Member`), or OPERATOR."""
+
+    name: str
+    uid: str = ""
+
+
+class Certificate(NamedTuple):
+    """What a certificate says of itself; `serial` is hexadecimal, `expires` Unix time."""
+
+    serial: str
+    expires: float
+
 
 def server_context(cert: FilePath, key: FilePath, ca: FilePath, *, mutual: bool = False) -> ssl.SSLContext:
     """For a controller. A client of the API needs no certificate (load balancers ask `GET /primary`), another
-    controller does (`mutual`); one that is shown must be the cluster CA's, and `peer_name` tells who it is. Raises
+    controller does (`mutual`); one that is shown must be the cluster CA's, and `peer_subject` tells who it is. Raises
     UsageError when a file does not load."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -37,17 +55,49 @@ def client_context(ca: FilePath, cert: FilePath | None = None, key: FilePath | N
     return context
 
 
-def peer_name(ssl_object: ssl.SSLObject | ssl.SSLSocket | None) -> str | None:
-    """The common name in the verified certificate of the other side; None without TLS or without a
-    certificate."""
+def peer_subject(ssl_object: ssl.SSLObject | ssl.SSLSocket | None) -> Subject | None:
+    """Who the verified certificate of the other side is for; None without TLS or without a certificate."""
     certificate = ssl_object.getpeercert() if ssl_object is not None else None
     if not certificate:
         return None
+    subject: dict[str, str] = {}
     for relative_name in certificate.get("subject", ()):
-        for attribute in relative_name:
-            if attribute[0] == "commonName":
-                return str(attribute[1])
-    return None
+        subject.update(relative_name)  # type: ignore[arg-type]
+    return Subject(subject.get("commonName", ""), subject.get("serialNumber", ""))
+
+
+def try_out(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> Certificate:
+    """Shake hands with ourselves: the server's certificate, when `client` accepts it as `name`'s. Raises UsageError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    done: set[ssl.SSLObject] = set()
+    try:
+        for _ in range(_ROUNDS_MAX):
+            for end in ends:
+                if end not in done and _shook_hands(end):
+                    done.add(end)
+        found = ends[0].getpeercert() if len(done) == len(ends) else None
+    except ssl.SSLError as error:
+        raise UsageError(f"the certificate of {name} is not accepted: {_reason(error)}") from None
+    if not found:
+        raise UsageError(f"the certificate of {name} is not accepted")
+    return Certificate(str(found["serialNumber"]), ssl.cert_time_to_seconds(str(found["notAfter"])))
+
+
+def _shook_hands(end: ssl.SSLObject) -> bool:
+    try:
+        end.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
+
+
+def authorities(context: ssl.SSLContext) -> tuple[str, ...]:
+    """The serial numbers of the authorities that `context` trusts, hexadecimal, sorted."""
+    return tuple(sorted(str(found["serialNumber"]) for found in context.get_ca_certs()))
 
 
 def _load(context: ssl.SSLContext, *, cert: FilePath | None, key: FilePath | None, ca: FilePath) -> None:

@@ -1,6 +1,6 @@
 """The operator's files of a cluster: `.raftctl/<cluster>/` beside the inventory.
 
-    ca.crt ca.key           the cluster's certificate authority
+    ca.crt ca.key           the cluster's certificate authority; while it is rotated ca.crt has the old one behind it
     client.crt client.key   with which commands reach the controllers
     secrets.json            what the controllers and MySQL accounts authenticate with
 
@@ -63,7 +63,7 @@ def prepare(
     """The credentials for a cluster with these data members, and the files that `save` must write for them: none when
     they are complete. Raises UsageError when the directory holds only a part that cannot be completed."""
     new: list[NewFile] = []
-    authority = _pair(directory, "ca")
+    authority = read_pair(directory, "ca")
     if authority is None:
         if (directory / "secrets.json").exists():
             raise UsageError(
@@ -71,10 +71,10 @@ def prepare(
                 hint="copy ca.crt and ca.key from the machine that bootstrapped the cluster",
             )
         authority = create_authority(cluster, now=now)
-        new += _files("ca", authority)
-    client = _pair(directory, "client")
+        new += files_of("ca", authority)
+    client = read_pair(directory, "client")
     if client is None or not is_current(client, authority.certificate, now=now):
-        new += _files("client", issue_operator(authority, now=now))
+        new += files_of("client", issue_operator(authority, now=now))
     path = directory / "secrets.json"
     before = load_secrets(path) if path.exists() else None
     secrets = _completed(before, members)
@@ -89,12 +89,13 @@ def save(directory: Path, files: Iterable[NewFile]) -> None:
         _HERE.write_file(str(directory / file.name), file.data, mode=file.mode)
 
 
-def _files(name: str, pair: KeyPair) -> list[NewFile]:
+def files_of(name: str, pair: KeyPair) -> list[NewFile]:
     """The certificate last: when it stands there, its key does."""
     return [NewFile(f"{name}.key", pair.key, 0o600), NewFile(f"{name}.crt", pair.certificate, 0o644)]
 
 
-def _pair(directory: Path, name: str) -> KeyPair | None:
+def read_pair(directory: Path, name: str) -> KeyPair | None:
+    """The certificate and its key; None without a certificate. Raises UsageError when an authority lacks its key."""
     certificate, key = (_HERE.read_file(str(directory / f"{name}.{kind}")) for kind in ("crt", "key"))
     if certificate is None:
         return None

@@ -163,7 +163,7 @@ def _files(
     now: dt.datetime,
 ) -> list[HostFile]:
     layout = Layout(host.directory)
-    pair = _certificate(host, machine, credentials.authority, now=now)
+    pair = _certificate(host, config.member.uid, machine, credentials.authority, now=now)
     return [
         HostFile(layout.secrets, c.dump_secrets(credentials.secrets), 0o600),
         HostFile(layout.authority, credentials.authority.certificate, 0o644),
@@ -173,13 +173,13 @@ def _files(
     ]
 
 
-def _certificate(host: InventoryHost, machine: Host, authority: KeyPair, *, now: dt.datetime) -> KeyPair:
+def _certificate(host: InventoryHost, uid: str, machine: Host, authority: KeyPair, *, now: dt.datetime) -> KeyPair:
     """The one on the host as long as it will do: its key is nowhere else."""
     layout = Layout(host.directory)
     pair = KeyPair(machine.read_file(layout.certificate) or b"", machine.read_file(layout.key) or b"")
-    if is_current(pair, authority.certificate, now=now, member=host.name, address=host.address):
+    if is_current(pair, authority.certificate, now=now, member=host.name, address=host.address, uid=uid):
         return pair
-    return issue_node(authority, host.name, host.address, now=now)
+    return issue_node(authority, host.name, host.address, now=now, uid=uid)
 
 
 def _outdated(machine: Host, files: Sequence[HostFile]) -> list[HostFile]:

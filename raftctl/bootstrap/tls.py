@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from raftctl.errors import UsageError
-
-OPERATOR = "raftctl operator"  # with a space: no member can have this name
+from raftctl.tls import OPERATOR, Subject
 
 _AUTHORITY_LIFE = dt.timedelta(days=20 * 365)
 _LIFE = dt.timedelta(days=10 * 365)
@@ -46,28 +45,28 @@ def create_authority(cluster: str, *, now: dt.datetime) -> KeyPair:
     return KeyPair(_pem(builder.sign(key, hashes.SHA256())), _key_pem(key))
 
 
-def issue_node(authority: KeyPair, member: str, address: str, *, now: dt.datetime) -> KeyPair:
-    """A member's certificate: as server for its API, and as client when its controller calls another's."""
+def issue_node(authority: KeyPair, member: str, address: str, *, now: dt.datetime, uid: str = "") -> KeyPair:
+    """A member's certificate: as server for its API, and as client when its controller calls another's. `uid` is the
+    member's: an earlier host of its name cannot speak for it."""
     names = dict.fromkeys([_general_name(member), _general_name(address)])
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    return _issue(authority, member, uses, x509.SubjectAlternativeName(names), now=now)
+    return _issue(authority, Subject(member, uid), uses, x509.SubjectAlternativeName(names), now=now)
 
 
 def issue_operator(authority: KeyPair, *, now: dt.datetime) -> KeyPair:
     """The certificate with which a person's commands reach the controllers."""
-    return _issue(authority, OPERATOR, [ExtendedKeyUsageOID.CLIENT_AUTH], None, now=now)
+    return _issue(authority, Subject(OPERATOR), [ExtendedKeyUsageOID.CLIENT_AUTH], None, now=now)
 
 
-def is_current(pair: KeyPair, authority: bytes, *, now: dt.datetime, member: str = "", address: str = "") -> bool:
-    """Whether the certificate is the authority's and its key's, has more than a year left and, for a member's, names
-    both `member` and `address`. False for rubbish, too."""
-    try:
-        certificate = x509.load_pem_x509_certificate(pair.certificate)
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
-        key = serialization.load_pem_private_key(pair.key, password=None)
-    except (ValueError, TypeError, InvalidSignature):
+def is_current(
+    pair: KeyPair, authority: bytes, *, now: dt.datetime, member: str = "", address: str = "", uid: str = ""
+) -> bool:
+    """Whether the certificate is the (first) authority's and its key's, has more than a year left and, for a member's,
+    names `member`, `address` and `uid`. False for rubbish, too."""
+    if not (fits(pair) and is_signed_by(pair.certificate, authority)):
         return False
-    if key.public_key() != certificate.public_key() or certificate.not_valid_after_utc - now < _RENEW_BEFORE_END:
+    certificate = x509.load_pem_x509_certificate(pair.certificate)
+    if certificate.not_valid_after_utc - now < _RENEW_BEFORE_END:
         return False
     if not member:
         return True
@@ -75,12 +74,49 @@ def is_current(pair: KeyPair, authority: bytes, *, now: dt.datetime, member: str
         names = set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
         return False
-    return names == {_general_name(member), _general_name(address)}
+    uids = [str(a.value) for a in certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)]
+    return names == {_general_name(member), _general_name(address)} and uids == ([uid] if uid else [])
+
+
+def fits(pair: KeyPair) -> bool:
+    """Whether the key is the certificate's. False for rubbish, too."""
+    try:
+        key = serialization.load_pem_private_key(pair.key, password=None)
+        return key.public_key() == x509.load_pem_x509_certificate(pair.certificate).public_key()
+    except (ValueError, TypeError):
+        return False
+
+
+def is_signed_by(certificate: bytes, authority: bytes) -> bool:
+    """Whether the (first) authority signed it. False for rubbish, too."""
+    try:
+        issuer = x509.load_pem_x509_certificate(authority)
+        x509.load_pem_x509_certificate(certificate).verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def serials(certificates: bytes) -> list[str]:
+    """Each one's serial number, as `raftctl.tls.Certificate` has it."""
+    digits = [f"{found.serial_number:X}" for found in x509.load_pem_x509_certificates(certificates)]
+    return [number.zfill(len(number) + len(number) % 2) for number in digits]
+
+
+def bundle(*texts: bytes) -> bytes:
+    """Each certificate in `texts`, PEM, once, in their order."""
+    found = [certificate for text in texts for certificate in x509.load_pem_x509_certificates(text)]
+    return b"".join(_pem(certificate) for certificate in dict.fromkeys(found))
+
+
+def first(text: bytes) -> bytes:
+    """The first certificate in `text`: of several trusted authorities the one that signs."""
+    return _pem(x509.load_pem_x509_certificate(text))
 
 
 def _issue(
     authority: KeyPair,
-    common_name: str,
+    who: Subject,
     uses: list[x509.ObjectIdentifier],
     alternative_names: x509.SubjectAlternativeName | None,
     *,
@@ -91,8 +127,10 @@ def _issue(
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey) or issuer_key.public_key() != issuer.public_key():
         raise UsageError("ca.key is not the key of ca.crt", hint="copy both from where the cluster was set up")
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    builder = _builder(name, issuer.subject, key.public_key(), now=now, life=_LIFE)
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, who.name)]
+    if who.uid:
+        attributes.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, who.uid))
+    builder = _builder(x509.Name(attributes), issuer.subject, key.public_key(), now=now, life=_LIFE)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(authority=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from raftctl import __version__
-from raftctl.cli import config, controller, member, sandbox
+from raftctl.cli import config, controller, member, rotate, sandbox
 from raftctl.cli.bootstrap import bootstrap
 from raftctl.cli.change_primary import failover, switchover
 from raftctl.cli.check import check
@@ -73,6 +73,7 @@ app.command("explain")(explain)
 app.command("doctor")(doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(member.app, name="member")
+app.add_typer(rotate.app, name="rotate")
 app.add_typer(controller.app, name="controller")
 sandbox.app.command("demo")(demo)
 app.add_typer(sandbox.app, name="sandbox")

@@ -66,7 +66,14 @@ _CODES = {
         }
     ),
     Topic.LAG: frozenset[IssueCode](),
-    Topic.CONTROLLERS: frozenset({IssueCode.MEMBER_UNREACHABLE, IssueCode.NO_LEADER_CONTACT, IssueCode.NOT_A_MEMBER}),
+    Topic.CONTROLLERS: frozenset(
+        {
+            IssueCode.MEMBER_UNREACHABLE,
+            IssueCode.NO_LEADER_CONTACT,
+            IssueCode.NOT_A_MEMBER,
+            IssueCode.CERTIFICATE_EXPIRES,
+        }
+    ),
 }
 
 

@@ -52,6 +52,14 @@ class RaftFacts(msgspec.Struct, frozen=True):
     learners: tuple[str, ...] = ()
 
 
+class CertificateFacts(msgspec.Struct, frozen=True):
+    """The certificate that a controller uses. Serial numbers are hexadecimal; `authorities` are those it trusts."""
+
+    serial: str
+    days_left: float
+    authorities: tuple[str, ...]
+
+
 class MemberReport(msgspec.Struct, frozen=True):
     """A controller's word about its own host.
 
@@ -89,4 +97,5 @@ class MemberFacts(msgspec.Struct, frozen=True):
     connected: tuple[str, ...] = ()
     quorum_contact_seconds: float | None = None
     primary_held: GTIDSet = GTIDSet()
+    certificate: CertificateFacts | None = None  # None: its own authorities do not accept it
     held_back: tuple[str, ...] = ()  # leader only: what it would do or waits for, and why it does not yet

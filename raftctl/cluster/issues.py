@@ -11,6 +11,7 @@ from raftctl.cluster.state import ClusterState, MemberRole, Phase
 from raftctl.cluster.status_model import Issue, IssueCode, MemberRow, MySQLRow, Quorum
 
 LAG_WARNING_SECONDS = 10.0
+CERTIFICATE_WARNING_DAYS = 90.0
 
 _BY_STATE = {
     MySQLState.DOWN: (IssueCode.MYSQLD_DOWN, "mysqld is not running"),
@@ -121,6 +122,9 @@ def _member_issues(state: ClusterState | None, row: MemberRow) -> Iterator[Issue
         yield Issue(IssueCode.NOT_A_VOTER, row.name, "it does not vote yet: it has to catch up with the log first")
     if state and state.leaving == row.name:
         yield Issue(IssueCode.LEAVING, row.name, "it is being removed")
+    if row.certificate_days_left is not None and row.certificate_days_left < CERTIFICATE_WARNING_DAYS:
+        text = f"its certificate expires in {row.certificate_days_left:.0f} days: `raftctl rotate certificates`"
+        yield Issue(IssueCode.CERTIFICATE_EXPIRES, row.name, text)
     mysql = row.mysql
     if mysql is None or mysql.state is None:
         if state and _should_be_in_sync_set(state, row):

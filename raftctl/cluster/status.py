@@ -209,6 +209,7 @@ def _member_row(evidence: Evidence, name: str, now_via: Mapping[str, str]) -> Me
         lease_seconds=answer.report.lease_seconds,
         note=answer.report.note or None,
         raftctl_version=answer.version,
+        certificate_days_left=answer.certificate.days_left if answer.certificate else None,
     )
 
 

@@ -48,6 +48,7 @@ class IssueCode(enum.StrEnum):
     NOT_ACKNOWLEDGING = "not-acknowledging"
     ERRANT_TRANSACTIONS = "errant-transactions"
     HELD_BACK = "held-back"
+    CERTIFICATE_EXPIRES = "certificate-expires"
     DURABILITY_LOWERED = "durability-lowered"
     PAUSED = "paused"
 
@@ -129,6 +130,7 @@ class MemberRow(msgspec.Struct, frozen=True):
     vote: str | None = None
     zone: str = ""
     priority: int = 0
+    certificate_days_left: float | None = None  # until its controller's certificate expires
 
 
 class Quorum(msgspec.Struct, frozen=True):

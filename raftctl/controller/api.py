@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -32,7 +31,7 @@ from raftctl.controller.messages import (
 from raftctl.controller.node import NO_QUORUM, OUTCOME_UNKNOWN, Node
 from raftctl.inventory.fields import parse_duration
 from raftctl.planner.explain import explain_loss
-from raftctl.tls import peer_name
+from raftctl.tls import OPERATOR, Subject, peer_subject
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,9 @@ class Api:
         self._client = client
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[require_certificate, self._require_start])
+        app = web.Application(
+            client_max_size=BODY_BYTES_MAX, middlewares=[self._require_certificate, self._require_start]
+        )
         app.add_routes(
             [
                 web.get("/primary", self.primary),
@@ -99,6 +100,26 @@ class Api:
         if self._node.config.monitoring:
             app.add_routes([web.get("/metrics", self.metrics)])
         return app
+
+    @web.middleware
+    async def _require_certificate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Only the operator and present members get more than the health endpoints: a certificate outlives the
+        membership of its host."""
+        if request.path in OPEN_PATHS and request.method in ("GET", "HEAD"):
+            return await handler(request)
+        who = peer_subject(request.get_extra_info("ssl_object"))
+        if who is None:
+            reason, text = "no-certificate", "a client certificate of the cluster is needed"
+        elif not self._is_known(who):
+            reason, text = "not-a-member", f"the certificate is {who.name}'s, which is not a member"
+        else:
+            return await handler(request)
+        logger.warning("refused %s %s from %s: %s", request.method, request.path, request.remote, text)
+        return _answer(401, reason=reason, text=text)
+
+    def _is_known(self, who: Subject) -> bool:
+        member = self._node.members.get(who.name)
+        return who.name == OPERATOR or (member is not None and member.uid == who.uid)
 
     @web.middleware
     async def _require_start(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -207,19 +228,6 @@ class Api:
         if result.applied or result.plan:
             return _json(result)
         return _refused(result)
-
-
-@web.middleware
-async def require_certificate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Only a verified certificate of the cluster's CA opens anything but the health endpoints."""
-    if request.path in OPEN_PATHS and request.method in ("GET", "HEAD"):
-        return await handler(request)
-    tls: ssl.SSLObject | None = request.get_extra_info("ssl_object")
-    name = peer_name(tls)
-    if name is None:
-        logger.warning("refused %s %s from %s: no client certificate", request.method, request.path, request.remote)
-        return _answer(401, reason="no-certificate", text="a client certificate of the cluster is needed")
-    return await handler(request)
 
 
 async def _body(request: web.Request, kind: type[Any]) -> Any:

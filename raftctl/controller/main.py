@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
 
-from raftctl import tls
 from raftctl.api_client import ApiClient, split_address
 from raftctl.controller.api import Api
+from raftctl.controller.certificates import Contexts
 from raftctl.controller.config import ControllerConfig, Secrets, load, load_secrets
 from raftctl.controller.node import Node
 from raftctl.controller.sd_notify import keep_alive, notify
@@ -69,19 +70,37 @@ async def _result(running: asyncio.Task[None], config: ControllerConfig) -> None
 
 @contextlib.asynccontextmanager
 async def _api(node: Node, config: ControllerConfig) -> AsyncIterator[None]:
-    client = ApiClient(tls.client_context(config.api.ca, config.api.cert, config.api.key))
-    runner = web.AppRunner(Api(node, client).application(), access_log=None)
-    await runner.setup()
+    """Serve the API. With other certificates a second server takes over the listening socket: no caller is refused."""
+    client = ApiClient(node.certificates.contexts.peers.client)
     host, port = split_address(config.api.listen)
-    context = tls.server_context(config.api.cert, config.api.key, config.api.ca)
     try:
-        await web.TCPSite(runner, host, port, ssl_context=context, shutdown_timeout=1.0).start()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise RaftctlError(
             f"cannot listen on {config.api.listen}: {error.strerror or error}",
             hint="another process uses the port: see `ss -ltnp`",
         ) from None
+
+    async def serve(contexts: Contexts) -> web.AppRunner:
+        runner = web.AppRunner(Api(node, client).application(), access_log=None)
+        await runner.setup()
+        await web.SockSite(runner, listener.dup(), ssl_context=contexts.api, shutdown_timeout=1.0).start()
+        return runner
+
+    serving = await serve(node.certificates.contexts)
+
+    async def changed(contexts: Contexts) -> None:
+        nonlocal serving
+        node.raft.set_tls(contexts.peers)
+        client.use(contexts.peers.client)
+        before, serving = serving, await serve(contexts)
+        await before.cleanup()
+
+    watching = asyncio.create_task(node.certificates.watch(changed))
     try:
         yield
     finally:
-        await runner.cleanup()
+        watching.cancel()
+        await serving.cleanup()
+        listener.close()

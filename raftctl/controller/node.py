@@ -16,7 +16,6 @@ from typing import Any, Final
 import msgspec
 
 import raftctl
-from raftctl import tls
 from raftctl.api_client import split_address
 from raftctl.cluster.commands import Record
 from raftctl.cluster.facts import MemberFacts, MemberReport, RaftFacts
@@ -24,8 +23,9 @@ from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.consensus.types import Config, Event, NotLeader, Role
 from raftctl.controller import gate_protocol, incarnation, messages
+from raftctl.controller.certificates import Certificates
 from raftctl.controller.cluster_log import ClusterLog
-from raftctl.controller.config import ApiConfig, ControllerConfig, Secrets
+from raftctl.controller.config import ControllerConfig, Secrets
 from raftctl.controller.gate_server import GateServer
 from raftctl.controller.guard_link import GuardLink
 from raftctl.controller.guard_protocol import GuardFiles, Renewal
@@ -40,7 +40,7 @@ from raftctl.hosts.services import local_services
 from raftctl.mysql.client import Endpoint
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.raft_node import ProposalLost, RaftNode
-from raftctl.raftnode.transport import Address, TLSContexts
+from raftctl.raftnode.transport import Address
 from raftctl.raftnode.wire import ClusterKey
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class Node:
         self._roster = self._members_file.load() or Roster(0, config.peers)
         self.lease = Lease(now)
         self.book = ReportBook(now)
+        self.certificates = Certificates(self.name, config.api)
         self.raft = self._make_raft(secrets)
         self.log.attach(self.raft)
         self.log.listen(self._state_changed)
@@ -105,7 +106,7 @@ class Node:
             cluster_id=config.cluster_id,
             incarnation=self._incarnation,
             key=ClusterKey(secrets.cluster_key.reveal().encode()),
-            tls=_tls_contexts(config.api),
+            tls=self.certificates.contexts.peers,
             directory=incarnation.log_directory(directory, self._incarnation),
             listen=Address(*split_address(config.raft.listen)),
             peers=_addresses(self._roster.members),
@@ -435,6 +436,7 @@ class Node:
             state=msgspec.structs.replace(self.log.state, history=()),
             connected=status.connected,
             quorum_contact_seconds=_finite(status.quorum_contact_age),
+            certificate=self.certificates.facts,
             held_back=tuple(r.text for r in self.leader.refusals),
             primary_held=self._primary_held(),
         )
@@ -470,14 +472,6 @@ def no_quorum(text: str) -> OperationResult:
 def outcome_unknown(text: str) -> OperationResult:
     hint = "it may still take effect: see `raftctl history` before you try again"
     return OperationResult(applied=False, reason=OUTCOME_UNKNOWN, text=text, hint=hint)
-
-
-def _tls_contexts(files: ApiConfig) -> TLSContexts:
-    """Controllers know each other by the certificates of their APIs."""
-    return TLSContexts(
-        server=tls.server_context(files.cert, files.key, files.ca, mutual=True),
-        client=tls.client_context(files.ca, files.cert, files.key),
-    )
 
 
 def _finite(age: float | None) -> float | None:

@@ -33,7 +33,7 @@ from raftctl.raftnode.wire import (
     pack,
     unpack,
 )
-from raftctl.tls import peer_name
+from raftctl.tls import Subject, peer_subject
 
 HANDSHAKE_TIMEOUT: Final = 5.0
 MAX_QUEUED_BYTES: Final = 32 << 20
@@ -78,9 +78,9 @@ class Connection(asyncio.BufferedProtocol):
         self._flush_handle: asyncio.Handle | None = None
 
     @property
-    def certified(self) -> str | None:
-        """The name in the peer's certificate; None without TLS."""
-        return peer_name(self._transport.get_extra_info("ssl_object")) if self._transport is not None else None
+    def certified(self) -> Subject | None:
+        """Who the peer's certificate is for; None without TLS."""
+        return peer_subject(self._transport.get_extra_info("ssl_object")) if self._transport is not None else None
 
     # --- use ------------------------------------------------------------------------------------------
 

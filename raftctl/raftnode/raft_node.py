@@ -266,6 +266,10 @@ class RaftNode:
         """Connect to these nodes, and to no others. `uids`: see PeerTransport."""
         self._transport.set_peers(peers, uids)
 
+    def set_tls(self, contexts: TLSContexts) -> None:
+        """Other certificates, without a pause: see PeerTransport."""
+        self._transport.set_tls(contexts)
+
     def quorum_contact(self) -> float:
         """The latest time (of `clock`) such that a majority answered a heartbeat sent at or after it; -inf
         when none did yet. The base of leases (rule R7). Raises NotLeader."""

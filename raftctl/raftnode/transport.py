@@ -33,12 +33,14 @@ from raftctl.raftnode.wire import (
     Refused,
     encode_message,
 )
+from raftctl.tls import Subject
 
 CONNECT_TIMEOUT: Final = 1.0
 BACKOFF_MIN: Final = 0.020
 BACKOFF_MAX: Final = 1.0
 BACKOFF_MIN_KNOCKING: Final = 0.100  # longer than the other needs to dial again by itself
 MAX_UNAUTHENTICATED: Final = 64
+RENEWAL_SECONDS_MAX: Final = 5.0  # for one peer to come back before the next one's connection is made anew
 _REPORT_INTERVAL: Final = 60.0
 _REPORTS_REMEMBERED: Final = 1000
 
@@ -64,6 +66,7 @@ class _Peer:
         self.address = address
         self.uid = uid
         self.connection: Connection | None = None
+        self.connected = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.disconnected.set()
         self.asked = asyncio.Event()  # the first attempt to reach it has ended, one way or the other
@@ -120,6 +123,7 @@ class PeerTransport:
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._reported: dict[tuple[str, str], float] = {}
+        self._renewing: asyncio.Task[None] | None = None
 
     # --- use ------------------------------------------------------------------------------------------
 
@@ -143,7 +147,8 @@ class PeerTransport:
 
     async def stop(self) -> None:
         """Close everything; what was sent before still leaves. No callback comes afterwards."""
-        tasks = [p.dialling for p in self._peers.values()] + [self._accepting, *self._unauthenticated.values()]
+        tasks = [p.dialling for p in self._peers.values()]
+        tasks += [self._accepting, self._renewing, *self._unauthenticated.values()]
         for task in tasks:
             if task is not None:
                 task.cancel()
@@ -202,6 +207,27 @@ class PeerTransport:
         self._me = msgspec.structs.replace(self._me, incarnation=incarnation)
         for connection in list(self._connections):
             connection.abort("incarnation-changed")
+
+    def set_tls(self, contexts: TLSContexts) -> None:
+        """Other certificates, at once for new connections. Those that were made under the earlier ones are made anew,
+        one after the other: whoever is not trusted any more is gone then, and a majority stays connected."""
+        self._tls = contexts
+        if self._renewing is not None:
+            self._renewing.cancel()
+        self._renewing = asyncio.create_task(self._renew_connections())
+
+    async def _renew_connections(self) -> None:
+        for connection in list(self._connections):
+            if connection.session is None:
+                connection.abort("certificates-changed")  # it may be in the middle of the handshake
+        for peer in list(self._peers.values()):
+            if peer.connection is None:
+                continue
+            peer.connection.close("certificates-changed")
+            await peer.disconnected.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEWAL_SECONDS_MAX):
+                    await peer.connected.wait()
 
     # --- dialling -------------------------------------------------------------------------------------
 
@@ -338,8 +364,11 @@ class PeerTransport:
         assert connection.session is not None
         identity = connection.session.peer
         peer = self._peers.get(identity.node_id)
-        if self._tls is not None and connection.certified != identity.node_id:
-            detail = f"{connection.certified} says that it is {identity.node_id}"
+        if self._tls is not None and connection.certified != Subject(identity.node_id, identity.uid):
+            certified = connection.certified.name if connection.certified else "a host without a certificate"
+            detail = f"{certified} says that it is {identity.node_id}"
+            if certified == identity.node_id:
+                detail = f"the certificate is that of another host of the name {certified}"
             self._report(NodeEventKind.CONNECTION_REFUSED, identity.node_id, detail, reason=Refusal.CERTIFICATE)
             connection.abort(Refusal.CERTIFICATE)
         elif peer is None or identity.incarnation != self._me.incarnation:
@@ -355,6 +384,7 @@ class PeerTransport:
                 self._lost(peer, "replaced")
             peer.connection = connection
             peer.disconnected.clear()
+            peer.connected.set()
             self._on_connected(peer.node_id)
 
     def _knocked(self, peer: _Peer, instance: bytes) -> None:
@@ -369,6 +399,7 @@ class PeerTransport:
         connection, peer.connection = peer.connection, None
         assert connection is not None
         connection.abort(reason)
+        peer.connected.clear()
         peer.disconnected.set()
         self._on_disconnected(peer.node_id, reason)
 

@@ -90,7 +90,7 @@ class FakeController:
                 key = f"{self.command} {self.path}"
                 fake.requests.append((key, body))
                 status, answer = fake._answer(key, body)
-                if tls.peer_name(self.connection) is None and self.path.startswith("/v1/"):
+                if tls.peer_subject(self.connection) is None and self.path.startswith("/v1/"):
                     status, answer = 403, {"reason": "no-certificate", "text": "a client certificate is required"}
                 data = answer if isinstance(answer, bytes) else to_json(answer)
                 self.send_response(status)

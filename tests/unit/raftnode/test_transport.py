@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from raftctl.bootstrap.tls import KeyPair, create_authority, issue_node
+from raftctl.bootstrap.tls import KeyPair, bundle, create_authority, issue_node
 from raftctl.raftnode.connection import MAX_MESSAGE_BYTES
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.transport import MAX_UNAUTHENTICATED, Address, PeerTransport, TLSContexts
@@ -354,11 +354,18 @@ def an_authority() -> KeyPair:
 
 
 def contexts_of(
-    directory: Path, name: str, authority: KeyPair, *, as_name: str = "", issued: datetime | None = None
+    directory: Path,
+    name: str,
+    authority: KeyPair,
+    *,
+    as_name: str = "",
+    issued: datetime | None = None,
+    uid: str = "",
+    trusted: bytes = b"",
 ) -> TLSContexts:
     """Both sides' contexts for the node `name`; `as_name` is another node whose certificate it has got hold of."""
-    pair = issue_node(authority, as_name or name, "127.0.0.1", now=issued or datetime.now(UTC))
-    files = {"ca": authority.certificate, "cert": pair.certificate, "key": pair.key}
+    pair = issue_node(authority, as_name or name, "127.0.0.1", now=issued or datetime.now(UTC), uid=uid)
+    files = {"ca": trusted or authority.certificate, "cert": pair.certificate, "key": pair.key}
     for kind, data in files.items():
         (directory / f"{name}.{kind}").write_bytes(data)
     ca, cert, key = (directory / f"{name}.{kind}" for kind in files)
@@ -385,6 +392,33 @@ async def test_a_wrong_certificate_is_refused_and_said(start: Start, tmp_path: P
     right = b if wrong == "db1" else a
     await until(lambda: "certificate" in right.reasons(NodeEventKind.CONNECTION_REFUSED))
     assert (a.history, b.history) == ([], [])
+
+
+async def test_the_certificate_of_an_earlier_host_of_the_name_is_refused(start: Start, tmp_path: Path) -> None:
+    """It knows the cluster key and says the present host's uid, but its certificate has another one."""
+    peers, authority, uids = addresses("db1", "db2"), an_authority(), {"db2": "new"}
+    first = contexts_of(tmp_path, "db1", authority)
+    a = await start("db1", peers, tls=first, uids=uids)
+    b = await start("db2", peers, tls=contexts_of(tmp_path, "db2", authority, uid="old"), uids=uids)
+    await until(lambda: "certificate" in a.reasons(NodeEventKind.CONNECTION_REFUSED))
+    assert (a.history, b.history) == ([], [])
+
+
+async def test_the_authority_changes_while_connected(start: Start, tmp_path: Path) -> None:
+    """Both trust both, then each shows the new one's, then both trust it alone; nobody is left behind but the old."""
+    peers, old, new = addresses("db1", "db2", "db3"), an_authority(), an_authority()
+    both = KeyPair(bundle(new.certificate, old.certificate), new.key)
+    a, b = [await start(name, peers, tls=contexts_of(tmp_path, name, old)) for name in ("db1", "db2")]
+    await until(lambda: connected(a, b))
+    for trusted, signer in [(both, old), (both, new), (new, new)]:
+        for node in (a, b):
+            before = len(node.history)
+            node.transport.set_tls(contexts_of(tmp_path, node.node_id, signer, trusted=trusted.certificate))
+            await until(lambda node=node, before=before: len(node.history) > before)
+            await until(lambda: connected(a, b))
+    late = await start("db3", peers, tls=contexts_of(tmp_path, "db3", old, trusted=both.certificate))
+    await until(lambda: "certificate" in a.reasons(NodeEventKind.CONNECTION_REFUSED))
+    assert late.history == []
 
 
 async def test_a_peer_without_tls_is_refused(start: Start, tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Certificates and passwords are replaced under a writer: nothing fails, nobody fails over, and earlier ones end."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from raftctl.api_client import ApiClient
+from raftctl.cli.cluster import open_cluster
+from raftctl.cli.options import Options
+from raftctl.cluster.facts import MemberFacts
+from tests.e2e.test_failures import raftctl
+from tests.support.stage import Stage
+
+pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
+
+
+def rotate(stage: Stage, *arguments: str) -> None:
+    done = raftctl(stage, "rotate", *arguments, "--yes", timeout=180.0)
+    assert done.returncode == 0, (done, stage.story())
+
+
+def failovers(stage: Stage) -> int:
+    return sum(entry.kind in ("begin-failover", "fence") for entry in stage.history())
+
+
+def refusals(stage: Stage, credentials: Path) -> set[str]:
+    """What the members say to somebody with these files."""
+    api = ApiClient.from_directory(credentials)
+    answers = api.fetch_all(stage.cluster.inventory.members(), "/v1/member", 5.0, MemberFacts)
+    return {answer if isinstance(answer, str) else "" for answer in answers.values()}
+
+
+def reopened(stage: Stage) -> Stage:
+    """With the certificates as they are now."""
+    return dataclasses.replace(stage, cluster=open_cluster(Options(inventory=stage.sandbox.inventory)))
+
+
+def test_certificates_and_their_authority_under_load(netns_stage: Stage, tmp_path: Path) -> None:
+    stage = netns_stage
+    before = stage.wait_healthy()
+    failed, directory = failovers(stage), stage.cluster.inventory.credentials
+    with stage.writing() as writer:
+        rotate(stage, "certificates")
+        stage = reopened(stage)
+        assert refusals(stage, directory) == {""}
+        stolen = tmp_path / "stolen"
+        shutil.copytree(directory, stolen)
+        rotate(stage, "certificates", "--authority")
+        stage = reopened(stage)
+        after = stage.wait_healthy()
+        assert writer.wait_for(20, 60)
+        assert (after.primary, after.epoch) == (before.primary, before.epoch)
+        assert failovers(stage) == failed
+        # Neither side accepts the other any more, with or without the new authority in the old files.
+        assert "" not in refusals(stage, stolen)
+        shutil.copy(directory / "ca.crt", stolen / "ca.crt")
+        assert "" not in refusals(stage, stolen)
+        assert refusals(stage, directory) == {""}
+    tally = stage.verify(writer)
+    assert tally.errors == 0, tally
