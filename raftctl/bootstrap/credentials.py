@@ -4,6 +4,7 @@
     client.crt client.key   with which commands reach the controllers
     secrets.json            what the controllers and MySQL accounts authenticate with
 
+`raftctl rotate` also has ca-next.* or secrets-next.json there while it is under way.
 They are made once and then only completed: whoever bootstraps again needs these very files.
 """
 

@@ -23,11 +23,11 @@ from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import tls
 from raftctl.bootstrap.layout import Layout
-from raftctl.bootstrap.running import check_members, known_state
+from raftctl.bootstrap.running import present_state
 from raftctl.bootstrap.tls import KeyPair
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.state import Member
-from raftctl.errors import NoQuorumError, RaftctlError, RefusedError
+from raftctl.errors import RaftctlError
 from raftctl.hosts.reach import reach
 from raftctl.inventory.model import ClusterInventory, InventoryHost
 
@@ -84,7 +84,7 @@ class _Rotation:
         self._timeout = timeout
         self._now = dt.datetime.now(dt.UTC)
         self._mend_operator()
-        self._members = self._present_members()
+        self._members = dict(present_state(self._api(), cluster).members)
 
     # --- the two ways ---
 
@@ -168,22 +168,6 @@ class _Rotation:
             return
         begun = own_files.read_pair(self._directory, _NEXT)
         self._write("client", tls.issue_operator(begun or self._read("ca"), now=self._now))
-
-    def _present_members(self) -> dict[str, Member]:
-        """All members, each of which answers. Raises RefusedError."""
-        members = self._cluster.members()
-        answers = self._ask(members)
-        silent = [name for name, answer in answers.items() if isinstance(answer, str)]
-        if len(silent) == len(answers):
-            raise NoQuorumError(f"no controller answers: {answers[silent[0]]}", hint="see `raftctl status`")
-        if silent:
-            text = f"{silent[0]} does not answer: {answers[silent[0]]}"
-            hint = f"start it, or take it out with `raftctl member remove {silent[0]}`: it would be left behind"
-            raise RefusedError(text, reason="not-reporting", hint=hint)
-        state = known_state(self._api(), members)
-        if state is not None:
-            check_members(self._cluster, state.members)
-        return dict(state.members) if state is not None else members
 
     def _ask(self, members: dict[str, Member]) -> dict[str, MemberFacts | str]:
         return self._api().fetch_all(members, "/v1/member", _CALL_SECONDS, MemberFacts)

@@ -23,7 +23,7 @@ from raftctl.bootstrap.preflight import Finding, Severity, failures, judge
 from raftctl.bootstrap.primary import FirstPrimary, choose_primary
 from raftctl.bootstrap.running import check_members, configured_members, ineffective_settings, known_state, with_uids
 from raftctl.bootstrap.seed import RESTART_SECONDS_MAX, seed
-from raftctl.bootstrap.set_up import PreflightError, set_up, units_of
+from raftctl.bootstrap.set_up import PreflightError, restart_units, set_up
 from raftctl.bootstrap.survey import (
     CALL_SECONDS,
     HostSurvey,
@@ -47,7 +47,6 @@ R = TypeVar("R")
 
 TIMEOUT_SECONDS = 120.0
 MYSQLD_START_SECONDS = 20.0
-_STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.5
 
 
@@ -227,11 +226,7 @@ class _Bootstrap:
 
     def _restart(self, plan: HostPlan) -> None:
         self._progress(f"restarting the controller of {plan.host.name}")
-        services = services_of(plan.host)
-        for unit in reversed(units_of(plan.host)):
-            services.stop(unit, timeout=_STOP_SECONDS)
-        for unit in units_of(plan.host):
-            services.start(unit, timeout=CALL_SECONDS)
+        restart_units(plan.host)
         api = ApiClient.from_directory(self._cluster.credentials)
         formation.wait_for_member(api, plan.host.member, timeout=self._timeout)
         reach(plan.host).run(["rm", "-f", Layout(plan.host.directory).restart_pending], timeout=CALL_SECONDS)

@@ -14,7 +14,7 @@ from raftctl.api_client import ApiClient
 from raftctl.bootstrap.survey import HostSurvey
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.state import ClusterState, Member, Phase
-from raftctl.errors import RefusedError
+from raftctl.errors import NoQuorumError, RefusedError
 from raftctl.inventory.model import ClusterInventory
 
 _CALL_SECONDS = 2.0
@@ -27,6 +27,24 @@ def known_state(api: ApiClient, members: Mapping[str, Member]) -> ClusterState |
     initialized = [fact for fact in facts if fact.state.phase is not Phase.UNINITIALIZED]
     newest = max(initialized, key=lambda fact: (fact.state.incarnation, fact.raft.applied_index), default=None)
     return newest.state if newest else None
+
+
+def present_state(api: ApiClient, cluster: ClusterInventory) -> ClusterState:
+    """The state of a cluster whose members are the inventory's and answer, each of them. Raises RefusedError."""
+    members = cluster.members()
+    answers = api.fetch_all(members, "/v1/member", _CALL_SECONDS, MemberFacts)
+    silent = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+    state = known_state(api, members)
+    if state is None:
+        raise NoQuorumError(f"no controller answers: {next(iter(silent.values()), '')}", hint="see `raftctl status`")
+    check_members(cluster, state.members)
+    for name, error in silent.items():
+        raise RefusedError(
+            f"{name} does not answer: {error}",
+            reason="not-reporting",
+            hint=f"start it, or take it out with `raftctl member remove {name}`: it would be left behind",
+        )
+    return state
 
 
 def configured_members(surveys: Iterable[HostSurvey]) -> dict[str, Member]:

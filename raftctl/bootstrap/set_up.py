@@ -17,6 +17,8 @@ from raftctl.inventory.model import ClusterInventory, InventoryHost
 from raftctl.mysql.client import Endpoint, connect
 from raftctl.secret import Secret
 
+STOP_SECONDS = 15.0
+
 
 class PreflightError(RefusedError):
     """The hosts are not fit; nothing was changed."""
@@ -74,3 +76,12 @@ def _verify_settings(host: InventoryHost, admin: Endpoint) -> None:
 def units_of(host: InventoryHost) -> tuple[Unit, ...]:
     """What of raftctl runs on the host, in the order of starting."""
     return (Unit.GUARD, Unit.CONTROLLER) if host.has_mysql else (Unit.CONTROLLER,)
+
+
+def restart_units(host: InventoryHost) -> None:
+    """Stop and start what of raftctl runs on the host; mysqld goes on. Raises RaftctlError."""
+    services = services_of(host)
+    for unit in reversed(units_of(host)):
+        services.stop(unit, timeout=STOP_SECONDS)
+    for unit in units_of(host):
+        services.start(unit, timeout=CALL_SECONDS)

@@ -41,6 +41,29 @@ def certificates(options: Options, authority: Authority = False, dry_run: DryRun
     _report(f"the certificates of {cluster.name} are new; copy {cluster.credentials} to where else it is used", options)
 
 
+@app.command()
+@with_options
+def passwords(options: Options, dry_run: DryRun = False, yes: Yes = False) -> None:
+    """Replace the passwords of raftctl's MySQL accounts, and the cluster key. Can be repeated when interrupted."""
+    from raftctl.bootstrap import password_rotation
+    from raftctl.cli.progress import shown
+    from raftctl.inventory.load import find_inventory, load_inventory
+
+    cluster = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
+    if dry_run or not yes:
+        show_plan(password_rotation.plan_passwords(cluster), options.output if dry_run else Output.TABLE)
+    if dry_run:
+        return
+    approve(f"Replace the passwords of {cluster.name}?", yes=yes)
+    with shown() as progress:
+        password_rotation.rotate_passwords(
+            cluster,
+            progress=lambda what: progress(what, None),
+            timeout=options.timeout or password_rotation.TIMEOUT_SECONDS,
+        )
+    _report(f"the passwords of {cluster.name} are new; copy {cluster.credentials} to where else it is used", options)
+
+
 def _report(text: str, options: Options) -> None:
     from raftctl.cli.render import emit, line
 

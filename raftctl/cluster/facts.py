@@ -97,5 +97,6 @@ class MemberFacts(msgspec.Struct, frozen=True):
     connected: tuple[str, ...] = ()
     quorum_contact_seconds: float | None = None
     primary_held: GTIDSet = GTIDSet()
+    password_in_use: bool = True  # replication is configured with the member's present password
     certificate: CertificateFacts | None = None  # None: its own authorities do not accept it
     held_back: tuple[str, ...] = ()  # leader only: what it would do or waits for, and why it does not yet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +56,7 @@ class Hands:
         self._spare = spare
         self._directory = directory
         self._conn: Connection | None = None
+        self._source_password = SourcePassword(directory)
         self.forget()
 
     def forget(self) -> None:
@@ -127,7 +129,15 @@ class Hands:
             return seen.gtid_owned.restrict(seen.server_uuid) | seen.holds
 
     def _point_to(self, action: plan.PointTo) -> None:
-        replication.point_to(self._open(), self._source(action.primary), timeout=STATEMENT_SECONDS)
+        source = self._source(action.primary)
+        replication.point_to(self._open(), source, timeout=STATEMENT_SECONDS)
+        self._source_password.remember(source.password)
+
+    @property
+    def password_in_use(self) -> bool:
+        """Whether mysqld was last told to replicate with the present password. Safe to call from any thread."""
+        member = self._members().get(self._me)
+        return member is None or self._source_password.is_known(self._password_of(self._me, member.uid))
 
     def _rebuild(self, action: plan.Rebuild) -> None:
         """The gate, which mysqld passes on its way up, sees the mark and has a new server UUID chosen."""
@@ -190,6 +200,27 @@ class Hands:
         conn = self._open()
         semisync.require_acks(conn, action.acks, timeout=STATEMENT_SECONDS)
         conn.execute("SET GLOBAL read_only = OFF")  # turns super_read_only off as well
+
+
+class SourcePassword:
+    """Remembers, in a file, with which password replication was configured: mysqld does not tell. A digest is enough;
+    the password is random and long."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "source-password"
+        self._digest = self._path.read_text() if self._path.exists() else ""
+
+    def is_known(self, password: Secret) -> bool:
+        return self._digest == _digest(password)
+
+    def remember(self, password: Secret) -> None:
+        if not self.is_known(password):
+            self._path.write_text(_digest(password))
+            self._digest = _digest(password)
+
+
+def _digest(password: Secret) -> str:
+    return hashlib.sha256(password.reveal().encode()).hexdigest()
 
 
 _ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {

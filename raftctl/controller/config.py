@@ -92,8 +92,9 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return self.peers[self.node]
 
 
-class Secrets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`cluster_key` authenticates controllers to each other; `admin_password` is the MySQL account
+class Secrets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`cluster_key` authenticates controllers to each other (`accepted_keys` are used as well when another one does,
+    while the key is replaced); `admin_password` is the MySQL account
     `raftctl`'s; each member replicates with an account of its own, so that one can be locked alone (rule R6).
     """
 
@@ -101,6 +102,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cluster_key: Secret
     admin_password: Secret
     replication_passwords: dict[str, Secret]
+    accepted_keys: tuple[Secret, ...] = ()
 
     def replication_password(self, member: str, uid: str) -> Secret:
         """Of a member that bootstrap did not begin with, every controller knows it at once: it is made from the cluster

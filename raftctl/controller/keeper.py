@@ -168,6 +168,12 @@ class Keeper:
         seen = self._look.observation
         return bool(seen and seen.writable and self._log.state.primary == self._me and self._lease_valid())
 
+    @property
+    def password_in_use(self) -> bool:
+        """Whether replication, when there is any, was configured with the present password."""
+        channel = self._look.observation.channel if self._look.observation is not None else None
+        return self._hands.password_in_use if channel is not None else self._log.state.primary == self._me
+
     # --- the loop --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -228,6 +234,7 @@ class Keeper:
             incomplete=self._rebuilding.is_marked,
             roster=self._hands.roster,
             errant=self.errant.known,
+            password_in_use=self._hands.password_in_use,
         )
 
     def _lease_valid(self) -> bool:

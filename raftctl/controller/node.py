@@ -42,6 +42,7 @@ from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.raft_node import ProposalLost, RaftNode
 from raftctl.raftnode.transport import Address
 from raftctl.raftnode.wire import ClusterKey
+from raftctl.secret import Secret
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class Node:
             ),
             cluster_id=config.cluster_id,
             incarnation=self._incarnation,
-            key=ClusterKey(secrets.cluster_key.reveal().encode()),
+            key=_key(secrets.cluster_key),
+            other_keys=[_key(other) for other in secrets.accepted_keys],
             tls=self.certificates.contexts.peers,
             directory=incarnation.log_directory(directory, self._incarnation),
             listen=Address(*split_address(config.raft.listen)),
@@ -437,6 +439,7 @@ class Node:
             connected=status.connected,
             quorum_contact_seconds=_finite(status.quorum_contact_age),
             certificate=self.certificates.facts,
+            password_in_use=self.keeper is None or self.keeper.password_in_use,
             held_back=tuple(r.text for r in self.leader.refusals),
             primary_held=self._primary_held(),
         )
@@ -472,6 +475,10 @@ def no_quorum(text: str) -> OperationResult:
 def outcome_unknown(text: str) -> OperationResult:
     hint = "it may still take effect: see `raftctl history` before you try again"
     return OperationResult(applied=False, reason=OUTCOME_UNKNOWN, text=text, hint=hint)
+
+
+def _key(secret: Secret) -> ClusterKey:
+    return ClusterKey(secret.reveal().encode())
 
 
 def _finite(age: float | None) -> float | None:

@@ -124,6 +124,26 @@ def keep_accounts(conn: Connection, passwords: Mapping[str, Secret | None], *, t
             create_replication_account(conn, member, password)
 
 
+def add_passwords(conn: Connection, admin: Secret, members: Mapping[str, Secret]) -> None:
+    """Let the administrating account (this connection's), and the members' replication accounts, log in with these
+    passwords as well as with their present ones: all of them, or none. Not to be repeated: the second time would end
+    the present ones. Manual: https://dev.mysql.com/doc/refman/8.4/en/password-management.html#dual-passwords"""
+    pairs = [(ADMIN_USER, admin), *((replication_user(member), password) for member, password in members.items())]
+    specification = "%s@'%%' IDENTIFIED WITH caching_sha2_password BY %s RETAIN CURRENT PASSWORD"
+    with _unlogged_and_writable(conn):
+        conn.execute(
+            f"ALTER USER {', '.join([specification] * len(pairs))}", tuple(part for pair in pairs for part in pair)
+        )
+
+
+def drop_earlier_passwords(conn: Connection, members: Collection[str]) -> None:
+    """Undo the half of `add_passwords` that let the earlier ones live on; can be repeated."""
+    users = [ADMIN_USER, *map(replication_user, members)]
+    specification = "%s@'%%' DISCARD OLD PASSWORD"
+    with _unlogged_and_writable(conn):
+        conn.execute(f"ALTER USER {', '.join([specification] * len(users))}", tuple(users))
+
+
 def locked_out(conn: Connection) -> frozenset[str]:
     """Members whose replication account is locked here *and* has no session."""
     rows = conn.query(

@@ -142,7 +142,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     epoch and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
     `roster`: the last one for which KeepAccounts succeeded since mysqld started, 0 for none.
     `incomplete`: a CLONE began here and is not known to be complete. `errant`: what somebody wrote here while it was a
-    replica; that is for a person to mend.
+    replica; that is for a person to mend. `password_in_use`: replication was configured with the present password.
     """
 
     confirmed: bool
@@ -155,6 +155,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     incomplete: bool = False
     roster: int = 0
     errant: GTIDSet = GTIDSet()
+    password_in_use: bool = True
 
 
 class LocalPlan(msgspec.Struct, frozen=True):
@@ -336,7 +337,7 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
         return _begin_again(state, me, seen, "that was asked for")
     # A member outside S may point there since an earlier reign, and have received what was removed since.
     compared = me in state.sync_set or context.primary_executed is not None
-    if not _points_to(state, seen.channel) or not compared:
+    if not _points_to(state, seen.channel) or not compared or not context.password_in_use:
         return _repoint(state, me, seen, context)
     return _receive(state, me, seen, context)
 
@@ -362,7 +363,7 @@ def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
     if not seen.gtid_received <= seen.gtid_executed:
         start: tuple[Action, ...] = (StartApplier(),) if _can_apply(channel) else ()
         return LocalPlan((*start, WaitApplied()), note="applies what it received before it changes its source")
-    if _points_to(state, channel):
+    if _points_to(state, channel) and context.password_in_use:
         return LocalPlan((ForgetSource(),), note=f"compares itself anew with {primary}")
     if context.primary_executed is None:
         return LocalPlan((AskPrimary(primary),), note=f"compares itself with {primary}")

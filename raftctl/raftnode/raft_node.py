@@ -108,6 +108,7 @@ class RaftNode:
         rng: random.Random | None = None,
         tls: TLSContexts | None = None,
         uids: Mapping[str, str] | None = None,
+        other_keys: Sequence[ClusterKey] = (),
         on_fatal: Callable[[BaseException], NoReturn] = end_process,
     ) -> None:
         self._config = config
@@ -128,7 +129,14 @@ class RaftNode:
         self._rng = rng or random.Random()  # noqa: S311 (timeouts and back-off, not secrets)
         self._on_fatal = on_fatal
         self._transport = self._make_transport(
-            cluster_id=cluster_id, incarnation=incarnation, key=key, listen=listen, peers=peers, tls=tls, uids=uids
+            cluster_id=cluster_id,
+            incarnation=incarnation,
+            key=key,
+            other_keys=other_keys,
+            listen=listen,
+            peers=peers,
+            tls=tls,
+            uids=uids,
         )
         self._proposals = Proposals()
         self._reads = Reads(self._transport.send)

@@ -16,7 +16,7 @@ import random
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -81,7 +81,7 @@ class PeerTransport:
     turns), `on_messages(peer, messages)`, `on_event(event)`, `on_superseded(incarnation)` when a peer proves that
     there is a later incarnation than this node's. `dead_after` (seconds) is when a connection that does not move
     counts as dead; a peer's EOF counts at once. `uids` tell hosts, this one among them, from earlier ones of the same
-    name, which are not let in.
+    name, which are not let in. `other_keys` are accepted of those that are dialled, while the key is replaced.
     """
 
     def __init__(
@@ -102,8 +102,10 @@ class PeerTransport:
         tls: TLSContexts | None = None,
         dead_after: float = 2.0,
         uids: Mapping[str, str] | None = None,
+        other_keys: Sequence[ClusterKey] = (),
     ) -> None:
         uids = uids or {}
+        self._other_keys = tuple(other_keys)
         self._me = Identity(cluster_id, incarnation, node_id, secrets.token_bytes(8), uids.get(node_id, ""))
         self._key = key
         self._listen = listen
@@ -275,7 +277,7 @@ class PeerTransport:
             self._closed(connection, reason, peer.address.host)
             ended.set()
 
-        handshake = DiallerHandshake(key=self._key, me=self._me, peer_id=peer.node_id)
+        handshake = DiallerHandshake(key=self._key, other_keys=self._other_keys, me=self._me, peer_id=peer.node_id)
         connection = self._connection(handshake, opened, closed)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):

@@ -23,7 +23,7 @@ import enum
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -141,10 +141,11 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class DiallerHandshake:
-    """The dialler's side: send `hello`, feed the answer to `on_reply`."""
+    """The dialler's side: send `hello`, feed the answer to `on_reply`. The acceptor says by its answer which key is
+    used: `other_keys` are accepted, too, while the cluster key is replaced."""
 
-    def __init__(self, *, key: ClusterKey, me: Identity, peer_id: str) -> None:
-        self._key = key
+    def __init__(self, *, key: ClusterKey, other_keys: Sequence[ClusterKey] = (), me: Identity, peer_id: str) -> None:
+        self._keys = (key, *other_keys)
         self._me = me
         self._peer_id = peer_id
         self._hello = _encode(_Hello(PROTOCOL_VERSION, me, peer_id, secrets.token_bytes(_NONCE_BYTES)))
@@ -159,19 +160,24 @@ class DiallerHandshake:
         if isinstance(reply, _Refused):
             self._on_refused(reply)
         unsigned = _encode(msgspec.structs.replace(reply, mac=b""))
-        if not hmac.compare_digest(reply.mac, self._key.mac(b"welcome", self._hello, unsigned)):
-            raise Refused(Refusal.BAD_KEY)
+        key = self._key_of(reply.mac, lambda key: key.mac(b"welcome", self._hello, unsigned))
         if (reason := _mismatch(self._me, reply.identity)) is not None:
             raise Refused(reason, node_id=reply.identity.node_id)
         if reply.identity.node_id != self._peer_id:
             raise Refused(Refusal.WRONG_PEER, node_id=reply.identity.node_id)
-        proof = self._key.mac(b"proof", self._hello, unsigned)
+        proof = key.mac(b"proof", self._hello, unsigned)
         transcript = (self._hello, unsigned)
-        return frame(_encode(_Proof(proof))), Session(self._key, transcript, reply.identity, dialled=True)
+        return frame(_encode(_Proof(proof))), Session(key, transcript, reply.identity, dialled=True)
+
+    def _key_of(self, mac: bytes, mac_by: Callable[[ClusterKey], bytes]) -> ClusterKey:
+        """The key with which the acceptor made `mac`. Raises Refused when it is none of ours."""
+        for key in self._keys:
+            if hmac.compare_digest(mac, mac_by(key)):
+                return key
+        raise Refused(Refusal.BAD_KEY)
 
     def _on_refused(self, reply: _Refused) -> NoReturn:
-        if not hmac.compare_digest(reply.mac, _refusal_mac(self._key, self._hello, reply)):
-            raise Refused(Refusal.BAD_KEY)
+        self._key_of(reply.mac, lambda key: _refusal_mac(key, self._hello, reply))
         try:
             reason = Refusal(reply.reason)
         except ValueError:  # a reason that a later version knows

@@ -315,6 +315,23 @@ CASES = {
         a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236)),
         (local.StartReceiver(),),
     ),
+    "a new password is used after what was received is applied": Case(
+        STEADY, "db2", a_replica(), (local.StopReceiver(),), a_context(password_in_use=False)
+    ),
+    "and after the comparison that comes before every change of the source": Case(
+        STEADY,
+        "db2",
+        a_replica(channel=a_channel(receiver="OFF")),
+        (local.AskPrimary("db1"),),
+        a_context(password_in_use=False),
+    ),
+    "without leaving the source": Case(
+        STEADY,
+        "db2",
+        a_replica(channel=a_channel(receiver="OFF")),
+        (local.PointTo("db1"), local.StartReceiver(), local.StartApplier()),
+        a_context(password_in_use=False, primary_executed=gtids("A:1-120")),
+    ),
     "nothing is done before the bootstrap": Case(ClusterState(), "db1", a_source(), ()),
 }
 

@@ -486,8 +486,8 @@ async def test_an_earlier_host_of_the_same_name_is_not_let_in(start: Start) -> N
     for node in (a, c):
         node.transport.set_peers(peers | new_place, {"db2": "new"})
     await until(lambda: connected(a, new) and connected(c, new))
+    await until(lambda: "unknown-peer" in old.reasons(NodeEventKind.REFUSED_BY_PEER))
     assert [entry for entry in old.history if entry.startswith("+")] == []
-    assert "unknown-peer" in old.reasons(NodeEventKind.REFUSED_BY_PEER)
     assert (a.transport.connected, c.transport.connected) == ({"db2", "db3"}, {"db1", "db2"})
 
 

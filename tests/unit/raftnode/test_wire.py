@@ -46,12 +46,13 @@ def handshake(
     dialler: Identity | None = None,
     acceptor: Identity | None = None,
     dialler_key: ClusterKey = KEY,
+    also: tuple[ClusterKey, ...] = (),
     acceptor_key: ClusterKey = KEY,
     peer_id: str = "db2",
     known: tuple[str, ...] = ("db1", "db2"),
 ) -> tuple[Session, Session]:
     """The two sides' sessions. Raises what the dialler, else the acceptor, raises."""
-    d = DiallerHandshake(key=dialler_key, me=dialler or identity("db1"), peer_id=peer_id)
+    d = DiallerHandshake(key=dialler_key, other_keys=also, me=dialler or identity("db1"), peer_id=peer_id)
     a = AcceptorHandshake(key=acceptor_key, me=acceptor or identity("db2"), is_peer=known.__contains__)
     [hello] = bodies(d.hello)
     try:
@@ -65,6 +66,22 @@ def handshake(
 
 def open_sessions() -> tuple[Session, Session]:
     return handshake()
+
+
+def test_while_the_key_is_replaced_the_acceptor_says_which_is_used() -> None:
+    """In each order in which two nodes can be told: accept both, use the new one, forget the old one."""
+    new = ClusterKey(b"another key of 16")
+    for dialler_key, also, acceptor_key in [
+        (KEY, (new,), KEY),
+        (KEY, (new,), new),
+        (new, (KEY,), KEY),
+        (new, (KEY,), new),
+        (new, (), new),
+    ]:
+        a, b = handshake(dialler_key=dialler_key, also=also, acceptor_key=acceptor_key)
+        assert b.open(next(iter(bodies(a.seal(b"said"))))) == b"said"
+    with pytest.raises(Refused, match="bad-key"):
+        handshake(dialler_key=new, acceptor_key=KEY)
 
 
 def test_both_sides_learn_who_the_other_is() -> None:
