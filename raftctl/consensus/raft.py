@@ -114,6 +114,7 @@ class Raft:
             return state.election_deadline
         return min(
             state.leadership.heartbeat_deadline,
+            state.leadership.notice_deadline,
             state.leadership.transfer_deadline,
             state.disk_deadline,
             replication.check_quorum_deadline(state),

@@ -6,6 +6,8 @@ once. Entries go out with the next Ready, many proposals in one message.
 
 from __future__ import annotations
 
+import math
+
 from raftctl.consensus import reads, transfer
 from raftctl.consensus.progress import Progress
 from raftctl.consensus.state import Leadership, State
@@ -101,9 +103,21 @@ def flush(state: State) -> None:
                 _send_snapshot(state, node, progress)
             else:
                 _send_entries(state, node, progress)
+    if state.now >= leadership.notice_deadline:
+        _announce_commit(state, leadership)
+    transfer.flush(state)
+
+
+def _announce_commit_soon(state: State, leadership: Leadership) -> None:
+    leadership.notice_deadline = min(leadership.notice_deadline, state.now + state.config.commit_notice_delay)
+
+
+def _announce_commit(state: State, leadership: Leadership) -> None:
+    """Tell the commit index to whom no append has told it meanwhile."""
+    leadership.notice_deadline = math.inf
+    for node, progress in leadership.progress.items():
         if progress.commit_sent < state.log.commit_index and not progress.probing:
             _send(state, node, progress, entries=())
-    transfer.flush(state)
 
 
 def _start_round(state: State, leadership: Leadership) -> None:
@@ -176,8 +190,11 @@ def handle_append_entries_reply(state: State, message: AppendEntriesReply) -> No
     if not message.success:
         agreed, _ = state.log.agreement_hint(message.hint_index, message.hint_term)
         progress.rejected(agreed)
-    elif progress.acknowledged(message.match_index):
-        advance_commit(state)
+    else:
+        if progress.acknowledged(message.match_index):
+            advance_commit(state)
+        if state.leadership is not None and progress.commit_sent < state.log.commit_index:
+            _announce_commit_soon(state, leadership)  # it was not told when that was committed: it was being probed
     if state.leadership is not None:
         reads.release(state)
 
@@ -191,6 +208,7 @@ def advance_commit(state: State) -> None:
 
     index = state.membership.agreed(held)
     if state.log.term_at(index) == state.term and state.log.commit_to(index):
+        _announce_commit_soon(state, _leadership(state))
         reads.release(state)
         if not state.is_voter and state.log.commit_index >= state.log.configurations.current_index:
             _leave(state)
@@ -199,7 +217,9 @@ def advance_commit(state: State) -> None:
 def _leave(state: State) -> None:
     """This leader's own removal is committed, until which it had to go on (thesis 4.2.2): the most advanced voter takes
     over without waiting for a timeout."""
-    progress = _leadership(state).progress
+    leadership = _leadership(state)
+    progress = leadership.progress
+    leadership.notice_deadline = state.now
     flush(state)
     heir = max(state.membership.voters, key=lambda voter: progress[voter].match_index)
     state.outbox.send(TimeoutNow(sender=state.id, to=heir, term=state.term))

@@ -236,12 +236,16 @@ class Ready(msgspec.Struct, frozen=True):
 class Config(msgspec.Struct, frozen=True):
     """Static settings of one node. Times are seconds; the election timeout is drawn from [1, 2) times
     `election_timeout` (paper section 5.2). `voters` counts until the log holds a configuration, which
-    the first leader writes; a node that is to join has none and learns them from the leader."""
+    the first leader writes; a node that is to join has none and learns them from the leader.
+
+    A commit travels to the followers with the next append, or alone after `commit_notice_delay`: whoever waits for the
+    commit is answered first, and under load it costs no messages of its own."""
 
     node_id: str
     voters: tuple[str, ...]
     election_timeout: float = 1.0
     heartbeat_interval: float = 0.1
+    commit_notice_delay: float = 0.0005
     max_entries_per_append: int = 100
     max_bytes_per_append: int = 1 << 20
 

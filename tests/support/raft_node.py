@@ -46,12 +46,14 @@ class NodeUnderTest:
         max_bytes: int = 1 << 20,
         persists: bool = True,
         snapshot: Snapshot | None = None,
+        commit_notice_delay: float = 0.0,
     ) -> None:
         config = Config(
             node_id="a",
             voters=voters,
             election_timeout=1.0,
             heartbeat_interval=0.1,
+            commit_notice_delay=commit_notice_delay,
             max_entries_per_append=max_entries,
             max_bytes_per_append=max_bytes,
         )

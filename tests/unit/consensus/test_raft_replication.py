@@ -249,10 +249,38 @@ def test_entries_of_earlier_terms_commit_only_with_one_of_the_own() -> None:  # 
     assert node.raft.commit_index == 3
 
 
-def test_followers_are_told_of_a_commit_at_once() -> None:
-    node = leader()
+def test_followers_are_told_of_a_commit_after_a_moment() -> None:
+    """Whoever waits for the commit is answered first."""
+    node = leader(commit_notice_delay=0.001)
     node.step(acknowledge(term=1, match=1))
+    assert [entry.index for entry in node.committed] == [1]
+    assert node.appends("b") == []
+    assert node.raft.deadline == node.now + 0.001
+    node.step(acknowledge(term=1, match=1, sender="c"))
+    node.wait(0.001)
+    told = [message for message in node.take() if isinstance(message, AppendEntries)]
+    assert [(message.to, message.commit_index) for message in told] == [("b", 1), ("c", 1)]
+    node.wait(0.001)
+    assert node.take() == [], "told once"
+
+
+def test_a_follower_that_was_silent_at_the_commit_is_told_when_it_answers() -> None:
+    node = leader(commit_notice_delay=0.001)
+    node.step(acknowledge(term=1, match=1))
+    node.wait(0.001)
+    assert node.appends("c") == []
+    node.step(acknowledge(term=1, match=1, sender="c"))
+    node.wait(0.001)
+    assert [message.commit_index for message in node.appends("c")] == [1]
+
+
+def test_an_append_tells_of_a_commit_and_saves_the_notice() -> None:
+    node = leader(commit_notice_delay=0.001)
+    node.step(acknowledge(term=1, match=1), acknowledge(term=1, match=1, sender="c"))
+    node.propose()
     assert [message.commit_index for message in node.appends("b")] == [1]
+    node.wait(0.001)
+    assert node.take() == []
 
 
 def test_an_acknowledgement_for_what_was_never_sent_is_ignored() -> None:
