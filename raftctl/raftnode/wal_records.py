@@ -11,9 +11,10 @@ node that forgets a vote or an acknowledged entry breaks Raft (paper, figure 2).
 
 - a record whose intact header promises more bytes than the file has, or an incomplete header at the end:
   torn;
-- a damaged record at the end of the file with a 512-byte sector of zeros in it (allocated, never written):
-  torn;
-- any other damage, or damage with an intact record after it: `CorruptLogError`.
+- a damaged record with a 512-byte sector of zeros in it (allocated, never written) and nothing after it: torn;
+- any other damage, or damage with anything after it: `CorruptLogError`.
+
+The file is allocated ahead of its records: zeros up to its end follow the last one, and are its end as well.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class _Scan:
     def __init__(self, path: Path, data: bytes) -> None:
         self._path = path
         self._data = data
+        self._data_end = len(data.rstrip(b"\0"))  # the last record may itself end in zeros, and then end after this
         self.offset = 0
         self.crc = 0
 
@@ -113,7 +115,7 @@ class _Scan:
     def next(self) -> bytes | None:
         """The next record's payload, or None at the end of what is good (`offset` tells where that is)."""
         data, start = self._data, self.offset
-        if start == len(data):
+        if start >= self._data_end:
             return None
         if start + _HEADER.size > len(data):
             # Damage cannot shorten a file, so the record was never written out to its end.
@@ -122,7 +124,7 @@ class _Scan:
         magic, length, previous_crc, crc, _ = _HEADER.unpack(header)
         end = start + _HEADER.size + length
         if magic != _MAGIC or not _header_intact(header):
-            self._require_torn(len(data), "a record header is damaged")
+            self._require_torn(max(self._data_end, start + _HEADER.size), "a record header is damaged")
             return None
         if previous_crc != self.crc:
             raise self.corrupt("a record does not follow from the one before it")
@@ -136,13 +138,14 @@ class _Scan:
         return payload
 
     @property
-    def bytes_left(self) -> int:
-        return len(self._data) - self.offset
+    def torn_bytes(self) -> int:
+        """What there is of a torn write after the last good record."""
+        return max(0, self._data_end - self.offset)
 
     def _require_torn(self, end: int, what: str) -> None:
         """Raise CorruptLogError unless the damage in [offset, end) is a torn tail."""
         unwritten = _has_zero_sector(self._data, self.offset, end)
-        if end < len(self._data) or not unwritten or self._intact_record_after(self.offset + 1):
+        if end < self._data_end or not unwritten or self._intact_record_after(self.offset + 1):
             raise self.corrupt(what)
 
     def _intact_record_after(self, start: int) -> bool:
@@ -189,8 +192,8 @@ def _replay(scan: _Scan) -> Recovered:
         hard_state=hard_state,
         snapshot=snapshot,
         entries=tuple(entries),
-        torn_bytes=scan.bytes_left,
-        torn_at=scan.offset if scan.bytes_left else 0,
+        torn_bytes=scan.torn_bytes,
+        torn_at=scan.offset if scan.torn_bytes else 0,
     )
 
 

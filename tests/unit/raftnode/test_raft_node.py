@@ -287,7 +287,7 @@ async def test_a_restart_applies_the_whole_log_again_after_a_torn_tail(start: St
         await propose([member], data)
     await member.node.stop()
     with (tmp_path / "n1" / FILE_NAME).open("ab") as log:
-        log.write(b"RWAL\x00")
+        log.write(b"RWAL\x01")
     [again] = await start("n1")
     await again.node.read_index(10)
     assert again.applied == [b"a", b"b"]

@@ -48,6 +48,9 @@ def written(directory: Path, *appends: tuple[HardState | None, list[Entry]]) -> 
     return sizes
 
 
+ALLOCATED = pytest.mark.parametrize("allocated", [0, 700], ids=["exact", "allocated ahead"])
+
+
 def test_a_new_directory_gives_an_empty_log_readable_by_nobody_else(tmp_path: Path) -> None:
     directory = tmp_path / "raft"
     wal, recovered = open_wal(directory)
@@ -91,7 +94,8 @@ def test_a_tail_cut_at_any_byte_loses_only_the_last_append(tmp_path: Path, tail:
         path.write_bytes(whole[:cut])
         recovered = reopen(tmp_path)
         assert (recovered.hard_state, list(recovered.entries)) == (HardState(1, "db1"), kept), cut
-        assert (recovered.torn_bytes, recovered.torn_at) == (cut - start, start)
+        assert recovered.torn_at == start
+        assert recovered.torn_bytes > 0
         assert path.stat().st_size == start, "the torn tail stays in the file"
 
 
@@ -107,7 +111,8 @@ def test_appending_goes_on_after_a_torn_tail(tmp_path: Path) -> None:
     assert recovered.torn_bytes == 0
 
 
-def test_a_last_append_with_an_unwritten_sector_is_a_torn_tail(tmp_path: Path) -> None:
+@ALLOCATED
+def test_a_last_append_with_an_unwritten_sector_is_a_torn_tail(tmp_path: Path, allocated: int) -> None:
     """After a power cut a file may have its full size while some sectors of the last write never reached the
     disk."""
     big = [entry(index=2, data=b"y" * 4000)]
@@ -117,30 +122,34 @@ def test_a_last_append_with_an_unwritten_sector_is_a_torn_tail(tmp_path: Path) -
     sectors = [max(start, s) for s in range(start - start % 512, end, 512)]
     for sector in sectors:
         stop = min(end, sector - sector % 512 + 512)
-        path.write_bytes(whole[:sector] + bytes(stop - sector) + whole[stop:])
+        path.write_bytes(whole[:sector] + bytes(stop - sector) + whole[stop:] + bytes(allocated))
         recovered = reopen(tmp_path)
         assert list(recovered.entries) == entries(first=1, last=1)
-        assert recovered.torn_bytes == end - start
+        assert recovered.torn_at == start
 
 
-def test_an_unwritten_sector_before_an_intact_record_is_corruption(tmp_path: Path) -> None:
+@ALLOCATED
+def test_an_unwritten_sector_before_an_intact_record_is_corruption(tmp_path: Path, allocated: int) -> None:
     big = [entry(index=1, data=b"y" * 4000)]
     _, _, start, _ = written(tmp_path, (HardState(1), big), (None, []), (None, entries(first=2, last=2)))
     path = tmp_path / FILE_NAME
     whole = path.read_bytes()
     for sector in range(0, start - 512, 512):
-        path.write_bytes(whole[:sector] + bytes(512) + whole[sector + 512 :])
+        path.write_bytes(whole[:sector] + bytes(512) + whole[sector + 512 :] + bytes(allocated))
         with pytest.raises(CorruptLogError):
             reopen(tmp_path)
 
 
-def test_a_flipped_bit_is_never_read_as_data_or_cut_off(tmp_path: Path) -> None:
+@ALLOCATED
+def test_a_flipped_bit_is_never_read_as_data_or_cut_off(tmp_path: Path, allocated: int) -> None:
     """Every byte of the file, the last record included: what had been synced is refused, not forgotten."""
     written(tmp_path, (HardState(3, "db2"), entries(first=1, last=3)), (None, entries(first=4, last=4)))
     path = tmp_path / FILE_NAME
     whole = path.read_bytes()
     for offset in range(len(whole)):
-        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ (1 << offset % 8)]) + whole[offset + 1 :])
+        path.write_bytes(
+            whole[:offset] + bytes([whole[offset] ^ (1 << offset % 8)]) + whole[offset + 1 :] + bytes(allocated)
+        )
         with pytest.raises(CorruptLogError) as caught:
             reopen(tmp_path)
         assert str(path) in str(caught.value)
@@ -192,6 +201,42 @@ def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
         open_wal(tmp_path)
     wal.close()
     reopen(tmp_path)
+
+
+def test_a_killed_process_leaves_a_log_with_zeros_at_its_end_which_are_no_torn_tail(tmp_path: Path) -> None:
+    """Space is allocated ahead; only a clean stop gives it back."""
+    log = [entry(index=1), entry(index=2, data=bytes(900))]
+    wal, _ = open_wal(tmp_path)
+    wal.append(HardState(1), log)
+    left_behind = wal.path.read_bytes()
+    wal.close()
+    assert len(left_behind) > wal.size_bytes == wal.path.stat().st_size
+    wal.path.write_bytes(left_behind)
+    recovered = reopen(tmp_path)
+    assert list(recovered.entries) == log
+    assert recovered.torn_bytes == 0
+
+
+@pytest.mark.parametrize("split", range(1, 20))
+def test_a_header_of_which_the_second_sector_is_unwritten_is_a_torn_tail(tmp_path: Path, split: int) -> None:
+    """The last record's header spans two sectors, the first of which reached the disk."""
+    _, end = written(tmp_path / "probe", (None, [entry(index=1, data=b"x" * 300)]))
+    log = [entry(index=1, data=b"x" * (300 + 512 - split - end))]
+    _, start, _ = written(tmp_path / "log", (None, log), (None, [entry(index=2, data=b"y" * 600)]))
+    assert start == 512 - split
+    path = tmp_path / "log" / FILE_NAME
+    path.write_bytes(path.read_bytes()[:512] + bytes(2000))
+    recovered = reopen(tmp_path / "log")
+    assert (list(recovered.entries), recovered.torn_at) == (log, start)
+
+
+def test_records_go_on_behind_the_allocated_space(tmp_path: Path) -> None:
+    wal, _ = open_wal(tmp_path)
+    log = [entry(index=i, data=b"z" * 50_000) for i in range(1, 20)]
+    for one in log:
+        wal.append(None, [one])
+    wal.close()
+    assert list(reopen(tmp_path).entries) == log
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
