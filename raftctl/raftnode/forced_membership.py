@@ -43,15 +43,23 @@ def make_sole_voter(
     Repeating it is harmless. Raises the errors of `Wal.open` (LogInUseError while the controller runs)."""
     wal, recovered = Wal.open(directory, cluster_id=cluster_id, node_id=node_id)
     try:
-        last = _last(recovered)
-        term = max(recovered.hard_state.term, last.last_term) + 1
-        entries = [Entry(last.last_index + 1, term, EntryKind.CONFIG, Membership.of([node_id], learners).encode())]
-        if command:
-            entries.append(Entry(last.last_index + 2, term, EntryKind.COMMAND, command))
-        wal.append(HardState(term, node_id), entries)
+        hard_state, entries = sole_voter(recovered, node_id=node_id, learners=learners, command=command)
+        wal.append(hard_state, entries)
     finally:
         wal.close()
-    return LogPosition(term, entries[-1].index)
+    return LogPosition(hard_state.term, entries[-1].index)
+
+
+def sole_voter(
+    recovered: Recovered, *, node_id: str, learners: Iterable[str] = (), command: bytes = b""
+) -> tuple[HardState, list[Entry]]:
+    """What to append to a log that holds `recovered`, to make `node_id` its only voter."""
+    last = _last(recovered)
+    term = max(recovered.hard_state.term, last.last_term) + 1
+    entries = [Entry(last.last_index + 1, term, EntryKind.CONFIG, Membership.of([node_id], learners).encode())]
+    if command:
+        entries.append(Entry(last.last_index + 2, term, EntryKind.COMMAND, command))
+    return HardState(term, node_id), entries
 
 
 def _last(recovered: Recovered) -> LogPosition:

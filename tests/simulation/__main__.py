@@ -21,7 +21,7 @@ def report(outcomes: list[Outcome], took: float) -> None:
         f"{len(outcomes)} seeds, {total('steps')} steps, {total('virtual_seconds'):.0f} virtual seconds in {took:.1f} s"
     )
     print(f"{total('acknowledged')} writes, {total('reads')} reads, {total('terms')} terms")
-    print(f"{total('changes')} membership changes, {total('snapshots')} snapshots installed")
+    print(f"{total('changes')} membership changes, {total('forced')} forced, {total('snapshots')} snapshots installed")
     print(f"recovery in election timeouts: median {recoveries[len(recoveries) // 2]:.2f}, worst {recoveries[-1]:.2f}")
 
 

@@ -44,6 +44,18 @@ class Checks:
         self.commit_terms: list[int] = []  # for each of them a term by which it was committed
         self.floor = 0  # every read or write that begins now must come after this index
 
+    @classmethod
+    def of_sole_voter(cls, node: str, log: Sequence[Entry], term: int) -> Checks:
+        """From here on `log` is the one history: as the only voter `node` commits all that it holds."""
+        checks = cls([node])
+        checks.appended(node, log, 0)
+        for entry in log:
+            checks.committed.append(entry)
+            checks.states.append(digest(checks.states[-1], entry))
+            checks.commit_terms.append(term)
+        checks.floor = len(log)
+        return checks
+
     # --- leaders and votes ------------------------------------------------------------------------
 
     def leader(self, node: str, term: int, log: Sequence[Entry]) -> None:

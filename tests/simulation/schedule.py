@@ -26,6 +26,7 @@ class Outcome:
     reads: int
     changes: int
     snapshots: int
+    forced: int
     recovery: float
 
 
@@ -71,9 +72,14 @@ class Schedule:
             (self._lose_leader, 2),
             (self._transfer, 2),
             (self._compact, 8),
+            (self._fill_disk, 2),
+            (self._free_disk, 4),
+            (self._suspend, 2),
         ]
         if self.changing:
             every.append((self._change_membership, 20))
+        if self.rng.random() < 0.2:
+            every.append((self._force_membership, 1))
         self.faults = [fault for fault, weight in every if self.rng.random() < 0.75 for _ in range(weight)]
         self.fault_pause = self.rng.choice([0.2, 1.0, 3.0]) * self.world.election_timeout
         self.client_pause = self.rng.choice([0.02, 0.1, 0.3]) * self.world.election_timeout
@@ -95,6 +101,7 @@ class Schedule:
             reads=world.reads_answered,
             changes=world.changes,
             snapshots=world.restored,
+            forced=world.incarnation - 1,
             recovery=recovery / world.election_timeout,
         )
 
@@ -107,13 +114,17 @@ class Schedule:
         with a majority of its own and leave out a healthy node which it cannot reach."""
         world = self.world
         self.faults = []
-        least = len(self.ids) if self.changing else majority(len(self.ids))
-        healthy = sorted(self.rng.sample(self.ids, self.rng.randint(least, len(self.ids))))
+        forced = world.incarnation > 1
+        members = [node.id for node in world.members(world.incarnation)]
+        least = len(members) if self.changing or forced else majority(len(members))
+        healthy = sorted(self.rng.sample(members, self.rng.randint(least, len(members))))
         others = [name for name in self.ids if name not in healthy]
         world.log("", f"healthy from now on: {healthy}")
         world.weather = Weather()
+        for node in world.nodes.values():
+            node.disk.full = False
         world.cut = {link for link in world.cut if not (link[0] in healthy and link[1] in healthy)}
-        cut_off = self.rng.random() < 0.5 and not self.changing
+        cut_off = self.rng.random() < 0.5 and not self.changing and not forced
         if cut_off:
             self._separate(healthy, others)
         for name in healthy:
@@ -156,7 +167,7 @@ class Schedule:
         names = [
             name
             for name, node in self.world.nodes.items()
-            if (node.raft is not None) == running and node.paused == paused
+            if (node.raft is not None) == running and node.paused == paused and not node.superseded
         ]
         return self.rng.choice(names) if names else None
 
@@ -179,6 +190,21 @@ class Schedule:
         name = self._pick(running=True, paused=True)
         if name is not None:
             self.world.resume(name)
+
+    def _suspend(self) -> None:
+        """The clock jumps ahead, as that of a virtual machine may which was suspended."""
+        node = self.world.nodes[self.rng.choice(self.ids)]
+        self.world.log(node.id, "is suspended for a while")
+        node.clock_offset += self.rng.uniform(0, 3) * self.world.election_timeout
+
+    def _fill_disk(self) -> None:
+        name = self.rng.choice(self.ids)
+        self.world.log(name, "has a full disk")
+        self.world.nodes[name].disk.full = True
+
+    def _free_disk(self) -> None:
+        for node in self.world.nodes.values():
+            node.disk.full = False
 
     def _isolate(self) -> None:
         victim = self.rng.choice(self.ids)
@@ -230,6 +256,11 @@ class Schedule:
         name = self._pick(running=True)
         if name is not None:
             self.world.compact(name)
+
+    def _force_membership(self) -> None:
+        members = [node.id for node in self.world.members(self.world.incarnation)]
+        if len(members) > 1:
+            self.world.force_membership(self.rng.sample(members, self.rng.randint(1, len(members) - 1)))
 
     def _change_membership(self) -> None:
         """A leader adds a learner, makes one a voter, or takes a member out, itself included."""

@@ -10,11 +10,11 @@ import pytest
 from tests.simulation.schedule import simulate
 from tests.simulation.world import Weather, World
 
-SEEDS_PER_TEST = 20
+SEEDS_PER_TEST = 25
 
 
 def chunks() -> list[range]:
-    first, end = (int(part) for part in os.environ.get("RAFT_SEEDS", "0:100").split(":"))
+    first, end = (int(part) for part in os.environ.get("RAFT_SEEDS", "0:500").split(":"))
     return [range(start, min(start + SEEDS_PER_TEST, end)) for start in range(first, end, SEEDS_PER_TEST)]
 
 

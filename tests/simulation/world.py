@@ -1,7 +1,8 @@
 """A cluster under virtual time: production Raft nodes, simulated disks, network and clients, one random source.
 
-Everything that happens is a function of the seed. A disk write is lost, kept or kept in part when its node crashes;
-messages are delayed, reordered, duplicated and lost; links are cut in either direction; processes are paused.
+Everything that happens is a function of the seed. A disk write is lost, kept or kept in part when its node crashes, and
+a full disk ends its node; messages are delayed, reordered, duplicated and lost; links are cut in either direction;
+processes are paused, clocks jump ahead, and persons force memberships.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +22,15 @@ from raftctl.consensus.types import (
     Config,
     Entry,
     EntryKind,
-    HardState,
     NotLeader,
     Ready,
     Role,
-    Snapshot,
 )
+from raftctl.raftnode.forced_membership import sole_voter
+from raftctl.raftnode.wal_records import Recovered
+from raftctl.raftnode.wal_writer import Write
 from tests.simulation.checks import Checks, digest, require
+from tests.simulation.disk import Disk, WalDisk
 
 STEPS_MAX = 500_000  # a run takes some ten thousand
 
@@ -48,48 +50,6 @@ class Weather:
 
 
 @dataclass
-class Write:
-    ticket: int
-    hard_state: HardState | None
-    entries: tuple[Entry, ...]
-    snapshot: Snapshot | None = None
-    history: tuple[Entry, ...] = ()  # the entries that the snapshot stands for
-
-
-@dataclass
-class Disk:
-    """What survives a crash, and the writes on their way to it."""
-
-    hard_state: HardState = field(default_factory=HardState)
-    snapshot: Snapshot | None = None
-    log: list[Entry] = field(default_factory=list)  # for the checks also what the snapshot stands for
-    queue: deque[Write] = field(default_factory=deque)
-    busy: bool = False
-
-    def apply(self, write: Write) -> None:
-        if write.hard_state is not None:
-            self.hard_state = write.hard_state
-        if write.snapshot is not None:
-            self.snapshot = write.snapshot
-            self.log = list(write.history)
-        if write.entries:
-            del self.log[write.entries[0].index - 1 :]
-            self.log.extend(write.entries)
-
-    def crash(self, rng: random.Random) -> None:
-        """Power is cut: some writes are there, perhaps the next in part, the rest is lost."""
-        kept = rng.randint(0, len(self.queue))
-        for _ in range(kept):
-            self.apply(self.queue.popleft())
-        if self.queue and rng.random() < 0.5:
-            torn = self.queue.popleft()
-            part = rng.randint(0, len(torn.entries))
-            self.apply(Write(torn.ticket, torn.hard_state, torn.entries[:part], torn.snapshot, torn.history))
-        self.queue.clear()
-        self.busy = False
-
-
-@dataclass
 class PendingWrite:
     term: int
     floor: int
@@ -101,7 +61,10 @@ class Node:
     rng: random.Random
     clock_offset: float
     clock_rate: float
-    disk: Disk = field(default_factory=Disk)
+    disk: Disk
+    checks: Checks  # of its incarnation
+    incarnation: int = 1
+    superseded: bool = False  # a person left it out, and it has heard so: it takes no part any more
     raft: Raft | None = None
     boot: int = 0  # counts starts: what was meant for an earlier process is dropped
     paused: bool = False
@@ -138,16 +101,20 @@ class World:
         self.weather = weather
         self.election_timeout = election_timeout
         self.group_commit = self.rng.random() < 0.5
+        disk = self.rng.choice([Disk, WalDisk])
         self.cut: set[tuple[str, str]] = set()  # links from, to that deliver nothing
         self.trace = trace
         self.ids = [f"n{number}" for number in range(1, size + spares + 1)]
-        self.checks = Checks(self.ids[:size])
+        self.incarnation = 1  # the newest; a person forced each but the first (rule R10)
+        self.checks = Checks(self.ids[:size])  # of the newest
         self.nodes = {
             name: Node(
                 id=name,
                 rng=random.Random(self.rng.random()),
                 clock_offset=self.rng.uniform(0, 1000),
                 clock_rate=self.rng.uniform(0.98, 1.02),
+                disk=disk(),
+                checks=self.checks,
             )
             for name in self.ids
         }
@@ -187,9 +154,10 @@ class World:
     def start(self, name: str) -> None:
         node = self.nodes[name]
         assert node.raft is None
+        assert not node.superseded
         config = Config(
             node_id=name,
-            voters=self.checks.voters if name in self.checks.voters else (),
+            voters=node.checks.voters if name in node.checks.voters else (),
             election_timeout=self.election_timeout,
             heartbeat_interval=self.election_timeout / 10,
             max_entries_per_append=8,
@@ -198,9 +166,8 @@ class World:
         node.boot += 1
         node.log = list(disk.log)
         node.state = int(disk.snapshot.data) if disk.snapshot else 0
-        entries = disk.log[disk.snapshot.index if disk.snapshot else 0 :]
         now = node.clock(self.now)
-        node.raft = Raft(config, disk.hard_state, entries, node.rng, now, snapshot=disk.snapshot)
+        node.raft = Raft(config, disk.hard_state, disk.entries(), node.rng, now, snapshot=disk.snapshot)
         node.tick_at = math.inf
         self.log(name, f"starts with {node.disk.hard_state} and {len(node.log)} entries")
         self._pump(node)
@@ -228,7 +195,7 @@ class World:
         waiting, node.inbox = node.inbox, []
         for action in waiting:
             action()
-        self._tick(name, node.boot)
+        self._tick(name, node.boot, node.tick_at)
 
     def _input(self, name: str, boot: int, action: Callable[[Raft, float], None]) -> None:
         """Feed one input to a process if it is still the one it was meant for."""
@@ -241,10 +208,10 @@ class World:
         action(node.raft, node.clock(self.now))
         self._pump(node)
 
-    def _tick(self, name: str, boot: int) -> None:
+    def _tick(self, name: str, boot: int, at: float) -> None:
         node = self.nodes[name]
-        if node.boot != boot or node.raft is None or node.paused:
-            return
+        if node.boot != boot or node.raft is None or node.paused or at != node.tick_at:
+            return  # the last: an earlier tick took its place
         node.tick_at = math.inf
         if node.raft.deadline <= node.clock(self.now):
             node.raft.tick(node.clock(self.now))
@@ -258,11 +225,11 @@ class World:
             self._obey(node, ready)
         if raft.role is Role.LEADER and node.led_term != raft.term:
             node.led_term = raft.term
-            self.checks.leader(node.id, raft.term, node.log)
+            node.checks.leader(node.id, raft.term, node.log)
         due = max(node.wake_up(raft.deadline), self.now)
         if due < node.tick_at:
             node.tick_at = due
-            self.after(due - self.now + 1e-9, self._tick, node.id, node.boot)
+            self.after(due - self.now + 1e-9, self._tick, node.id, node.boot, due)
 
     def _obey(self, node: Node, ready: Ready) -> None:
         for event in ready.events:
@@ -274,7 +241,7 @@ class World:
         if ready.restore is not None:
             node.state = int(ready.restore.data)
             self.restored += 1
-            self.checks.restored(node.id, ready.restore.index, node.state)
+            node.checks.restored(node.id, ready.restore.index, node.state)
         if ready.committed:
             self._apply(node, ready.committed)
         for read in ready.reads:
@@ -288,56 +255,82 @@ class World:
     def _write(self, node: Node, ready: Ready) -> None:
         history: tuple[Entry, ...] = ()
         if ready.snapshot is not None:
-            history = tuple(self.checks.committed[: ready.snapshot.index])
+            history = tuple(node.checks.committed[: ready.snapshot.index])
             node.log = list(history)
         if ready.entries:
             first = ready.entries[0].index
             del node.log[first - 1 :]
             previous = node.log[-1].term if node.log else 0
-            self.checks.appended(node.id, ready.entries, previous)
+            node.checks.appended(node.id, ready.entries, previous)
             node.log.extend(ready.entries)
-        node.disk.queue.append(Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot, history))
+        node.disk.submit(Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot), history)
         self._start_write(node)
 
     def _start_write(self, node: Node) -> None:
         if node.disk.busy or not node.disk.queue:
             return
-        node.disk.busy = True
-        count = len(node.disk.queue) if self.group_commit else 1
+        node.disk.busy = len(node.disk.queue) if self.group_commit else 1
         duration = self.rng.uniform(self.weather.write_min, self.weather.write_max)
         if self.rng.random() < self.weather.slow_write:
             duration *= self.rng.uniform(1, 50)
-        self.after(duration, self._written, node.id, node.boot, count)
+        self.after(duration, self._written, node.id, node.boot)
 
-    def _written(self, name: str, boot: int, count: int) -> None:
+    def _written(self, name: str, boot: int) -> None:
         node = self.nodes[name]
         if node.raft is None or node.boot != boot:
             return
-        ticket = 0
-        for _ in range(count):
-            write = node.disk.queue.popleft()
-            node.disk.apply(write)
-            ticket = write.ticket
-        node.disk.busy = False
+        if node.disk.full:
+            self.log(name, "finds the disk full, and ends")
+            self.crash(name)
+            return
+        ticket = node.disk.written()
         self._start_write(node)
         self._input(name, boot, lambda raft, now: raft.persisted(ticket, now))
 
     def compact(self, name: str) -> None:
         """Replace what is applied by a snapshot of the state; the small file is written at once."""
         node = self.nodes[name]
-        if node.raft is None or any(write.snapshot for write in node.disk.queue) or not node.raft.applied_index:
+        if node.raft is None or any(write.snapshot for write, _ in node.disk.queue) or not node.raft.applied_index:
             return
         snapshot = node.raft.snapshot(str(node.state).encode())
-        self.checks.restored(name, snapshot.index, node.state)
+        node.checks.restored(name, snapshot.index, node.state)
         if node.disk.snapshot is None or node.disk.snapshot.index < snapshot.index:
             self.log(name, f"compacts up to {snapshot.index}")
-            node.disk.snapshot = snapshot
+            node.disk.compact(snapshot)
             node.raft.compacted(snapshot, node.clock(self.now))
+
+    # --- forced membership --------------------------------------------------------------------------
+
+    def members(self, incarnation: int) -> list[Node]:
+        return [node for node in self.nodes.values() if node.incarnation == incarnation]
+
+    def force_membership(self, survivors: list[str]) -> None:
+        """A person stops `survivors`, makes the one with the longest log the only voter, and the others join it as
+        newcomers. Nobody else is asked: they may live on, until somebody tells them."""
+        for name in survivors:
+            if self.nodes[name].raft is not None:
+                self.crash(name)
+        chosen = max(survivors, key=lambda name: self.nodes[name].disk.position())
+        learners = [name for name in survivors if name != chosen]
+        self.log(chosen, f"is made the only voter, with {learners} as newcomers")
+        node = self.nodes[chosen]
+        recovered = Recovered(node.disk.hard_state, node.disk.snapshot, tuple(node.disk.entries()))
+        hard_state, entries = sole_voter(recovered, node_id=chosen, learners=learners)
+        node.disk.submit(Write(0, hard_state, entries))
+        node.disk.write_one()
+        self.incarnation += 1
+        self.checks = Checks.of_sole_voter(chosen, node.disk.log, hard_state.term)
+        for name in learners:
+            self.nodes[name].disk = type(node.disk)()
+        for name in survivors:
+            self.nodes[name].incarnation = self.incarnation
+            self.nodes[name].checks = self.checks
+            self.start(name)
 
     # --- network ----------------------------------------------------------------------------------
 
     def _send(self, node: Node, message: AnyMessage) -> None:
-        self.checks.sent(message, node.disk.hard_state, node.disk.log)
+        node.checks.sent(message, node.disk.hard_state, node.disk.log)
         if self.rng.random() < self.weather.loss:
             return
         copies = 2 if self.rng.random() < self.weather.duplicates else 1
@@ -350,12 +343,24 @@ class World:
         if self.weather.in_order:
             arrival = max(arrival, self._link_free.get(link, 0.0))
             self._link_free[link] = arrival
-        self.after(arrival - self.now, self._deliver, message)
+        self.after(arrival - self.now, self._deliver, message, self.nodes[message.sender].incarnation)
 
-    def _deliver(self, message: AnyMessage) -> None:
+    def _deliver(self, message: AnyMessage, incarnation: int) -> None:
         if (message.sender, message.to) in self.cut:
             return
+        if self.nodes[message.to].incarnation != incarnation:
+            self._refuse(message.sender, by=message.to)
+            return
         self._input(message.to, self.nodes[message.to].boot, lambda raft, now: raft.step(message, now))
+
+    def _refuse(self, name: str, by: str) -> None:
+        """Who is refused by a later incarnation takes no part any more; the refusal itself may be lost."""
+        node = self.nodes[name]
+        if node.incarnation < self.nodes[by].incarnation and (by, name) not in self.cut:
+            self.log(name, f"learns from {by} that it was left out")
+            if node.raft is not None:
+                self.crash(name)
+            node.superseded = True
 
     def break_connection(self, one: str, other: str) -> None:
         """Both ends notice, each in its own time; what is on its way arrives first, as with TCP."""
@@ -371,27 +376,31 @@ class World:
 
     def _apply(self, node: Node, entries: tuple[Entry, ...]) -> None:
         assert node.raft is not None
-        disks = {name: other.disk.log for name, other in self.nodes.items()}
-        self.checks.applied(node.id, node.raft.term, entries, disks, lambda: self._configurations(node))
+        disks = {other.id: other.disk.log for other in self.members(node.incarnation)}
+        node.checks.applied(node.id, node.raft.term, entries, disks, lambda: self._configurations(node))
         for entry in entries:
             node.state = digest(node.state, entry)
             pending = node.writes.pop(entry.index, None)
             if pending is not None and pending.term == entry.term:
-                self.checks.write_acknowledged(entry, pending.floor)
+                node.checks.write_acknowledged(entry, pending.floor)
                 self.acknowledged += 1
 
     def _configurations(self, node: Node) -> set[tuple[str, ...]]:
         """The voters in force somewhere, and those of the two newest configurations in the node's log."""
-        in_force = {other.raft.voters for other in self.nodes.values() if other.raft is not None and other.raft.voters}
+        in_force = {
+            other.raft.voters
+            for other in self.members(node.incarnation)
+            if other.raft is not None and other.raft.voters
+        }
         in_log = [Membership.decode(e.data).voters for e in node.log if e.kind is EntryKind.CONFIG]
-        return in_force.union([self.checks.voters, *in_log][-2:])
+        return in_force.union([node.checks.voters, *in_log][-2:])
 
     def _serve_reads(self, node: Node) -> None:
         assert node.raft is not None
         applied = node.raft.applied_index
         for index, floor in [read for read in node.answered_reads if read[0] <= applied]:
             node.answered_reads.remove((index, floor))
-            self.checks.read_answered(index, applied, floor)
+            node.checks.read_answered(index, applied, floor)
             self.reads_answered += 1
 
     def applied_index(self, name: str) -> int:
@@ -415,7 +424,7 @@ class World:
             index = raft.propose(f"w{self._request}".encode(), node.clock(self.now))
         except NotLeader:
             return None
-        node.writes[index] = PendingWrite(raft.term, self.checks.floor)
+        node.writes[index] = PendingWrite(raft.term, node.checks.floor)
         self._pump(node)
         return index
 
@@ -423,7 +432,7 @@ class World:
         raft = node.raft
         assert raft is not None
         self._request += 1
-        node.reads[self._request] = self.checks.floor
+        node.reads[self._request] = node.checks.floor
         raft.read_index(self._request, node.clock(self.now))
         self._pump(node)
 

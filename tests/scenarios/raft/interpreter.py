@@ -45,7 +45,8 @@ from raftctl.consensus.types import (
     Role,
     Snapshot,
 )
-from tests.simulation.world import Disk, Write
+from raftctl.raftnode.wal_writer import Write
+from tests.simulation.disk import Disk
 
 
 class Cluster:
@@ -89,18 +90,18 @@ class Cluster:
             voters=self.voters if node in self.voters else (),
             election_timeout=1.0,
             heartbeat_interval=0.1,
+            commit_notice_delay=0.0,  # the scripts have no pauses of half a millisecond
             max_entries_per_append=self.batch,
         )
-        entries = disk.log[disk.snapshot.index :] if disk.snapshot else disk.log
         rng = random.Random(node)
-        self.nodes[node] = Raft(config, disk.hard_state, entries, rng, self.now, snapshot=disk.snapshot)
+        self.nodes[node] = Raft(config, disk.hard_state, disk.entries(), rng, self.now, snapshot=disk.snapshot)
         self.states[node] = disk.snapshot.data.decode() if disk.snapshot else ""
 
     def do_crash(self, node: str, kept: str = "0") -> None:
         disk = self.disks[node]
         for _ in range(int(kept)):
-            disk.apply(disk.queue.popleft())
-        disk.queue.clear()
+            disk.write_one()
+        disk.lose_the_rest()
         del self.nodes[node]
 
     def do_restart(self, node: str) -> None:
@@ -140,7 +141,7 @@ class Cluster:
 
     def do_compact(self, node: str) -> None:
         snapshot = self.nodes[node].snapshot(self.states[node].encode())
-        self.disks[node].snapshot = snapshot
+        self.disks[node].compact(snapshot)
         self.nodes[node].compacted(snapshot, self.now)
         self._drain(node)
 
@@ -203,9 +204,7 @@ class Cluster:
     def do_persist(self, node: str, count: str = "1000") -> None:
         queue = self.disks[node].queue
         for _ in range(min(int(count), len(queue))):
-            write = queue.popleft()
-            self.disks[node].apply(write)
-            self.nodes[node].persisted(write.ticket, self.now)
+            self.nodes[node].persisted(self.disks[node].write_one(), self.now)
             self._drain(node)
 
     # --- until quiet ------------------------------------------------------------------------------
@@ -246,13 +245,10 @@ class Cluster:
                 history: tuple[Entry, ...] = ()
                 if ready.snapshot is not None:
                     history = tuple(_covered(ready.snapshot))
-                self.disks[node].queue.append(
-                    Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot, history)
-                )
+                write = Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot)
+                self.disks[node].submit(write, history)
                 if node not in self.slow:
-                    write = self.disks[node].queue.popleft()
-                    self.disks[node].apply(write)
-                    self.nodes[node].persisted(write.ticket, self.now)
+                    self.nodes[node].persisted(self.disks[node].write_one(), self.now)
 
     def _print(self, node: str, ready: Ready) -> None:
         for event in ready.events:
