@@ -46,6 +46,7 @@ _CODES = {
             IssueCode.PRIMARY_NOT_WRITABLE,
             IssueCode.PRIMARY_UNREACHABLE,
             IssueCode.TWO_WRITABLE,
+            IssueCode.DATA_DAMAGED,
         }
     ),
     Topic.REPLICATION: frozenset(
@@ -55,6 +56,7 @@ _CODES = {
             IssueCode.MYSQLD_DOWN,
             IssueCode.MYSQLD_UNRESPONSIVE,
             IssueCode.DISK_STALLED,
+            IssueCode.DATA_DAMAGED,
             IssueCode.MYSQLD_UNKNOWN,
             IssueCode.FENCED,
             IssueCode.JOINING,

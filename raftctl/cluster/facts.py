@@ -28,13 +28,15 @@ class MySQLState(enum.StrEnum):
 
 class MySQLFacts(msgspec.Struct, frozen=True):
     """`observation` is the last one; while `state` is DOWN or UNRESPONSIVE it is what was seen before.
-    `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due."""
+    `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due.
+    `damage`: what InnoDB said about damaged data, "" when it said nothing."""
 
     state: MySQLState
     observation: MySQLObservation | None = None
     error: str = ""
     errant: GTIDSet = GTIDSet()  # what it executed and the primary did not
     disk_waits_seconds: float = 0.0
+    damage: str = ""
 
     @property
     def disk_stalled(self) -> bool:

@@ -137,6 +137,8 @@ def _member_issues(state: ClusterState | None, row: MemberRow) -> Iterator[Issue
     if (waits := mysql.disk_waits_seconds or 0.0) >= STALLED_SECONDS:
         text = f"the disk of mysqld's files has completed no write for {waits:.0f} s"
         yield Issue(IssueCode.DISK_STALLED, row.name, text)
+    if mysql.damage:
+        yield Issue(IssueCode.DATA_DAMAGED, row.name, f"InnoDB reports damaged data: {mysql.damage}")
     if mysql.errant:
         count = GTIDSet.parse(mysql.errant).count()
         yield Issue(

@@ -238,6 +238,7 @@ def _mysql_row(evidence: Evidence, name: str, member: Member) -> MySQLRow:
         error=mysql.error or None,
         errant=str(mysql.errant),
         disk_waits_seconds=mysql.disk_waits_seconds,
+        damage=mysql.damage,
     )
     seen = mysql.observation
     if seen is None:

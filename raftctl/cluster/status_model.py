@@ -38,6 +38,7 @@ class IssueCode(enum.StrEnum):
     MYSQLD_DOWN = "mysqld-down"
     MYSQLD_UNRESPONSIVE = "mysqld-unresponsive"
     DISK_STALLED = "disk-stalled"
+    DATA_DAMAGED = "data-damaged"
     MYSQLD_UNKNOWN = "mysqld-unknown"
     FENCED = "fenced"
     JOINING = "joining"
@@ -91,7 +92,8 @@ class MySQLRow(msgspec.Struct, frozen=True):
     """`semi_sync`: in force here, on the primary as source, on a replica as one that acknowledges. `gtid_gap`: how many
     of the primary's transactions are not executed here; `receive_gap`: how many are not even received.
     `acknowledging_replicas` and `waiting_commits` are the primary's. `lag_seconds` is a replica's.
-    `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due."""
+    `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due.
+    `damage`: what InnoDB said about damaged data, "" for nothing."""
 
     address: str
     version: str | None = None
@@ -109,6 +111,7 @@ class MySQLRow(msgspec.Struct, frozen=True):
     acknowledging_replicas: int | None = None
     waiting_commits: int | None = None
     disk_waits_seconds: float | None = None
+    damage: str | None = None
 
 
 class MemberRow(msgspec.Struct, frozen=True):

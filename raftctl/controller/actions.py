@@ -35,7 +35,8 @@ class Hands:
     """Works on one mysqld through a connection of its own. Not thread-safe: one worker thread uses it.
 
     `spare` are the sessions of the other threads, which the proofs of rule R3 leave alone; `directory` is the
-    controller's own. What the actions learned or proved stays in the attributes until `forget` (mysqld restarted)."""
+    controller's own; `cloning` is told which CLONE the server knows of before another is sent. What the actions learned
+    or proved stays in the attributes until `forget` (mysqld restarted)."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Hands:
         services: ServiceManager,
         spare: Callable[[], Collection[int]],
         directory: Path,
+        cloning: Callable[[str], None],
     ) -> None:
         self._endpoint = endpoint
         self._me = me
@@ -55,6 +57,7 @@ class Hands:
         self._services = services
         self._spare = spare
         self._directory = directory
+        self._cloning = cloning
         self._conn: Connection | None = None
         self._source_password = SourcePassword(directory)
         self.forget()
@@ -141,10 +144,12 @@ class Hands:
 
     def _rebuild(self, action: plan.Rebuild) -> None:
         """The gate, which mysqld passes on its way up, sees the mark and has a new server UUID chosen."""
+        conn = self._open()
+        self._cloning(clone.last_clone(conn))
         mark = self._directory / gate_protocol.NEW_UUID
         mark.touch()
         try:
-            after = clone.clone_from(self._open(), self._source(action.donor), timeout=CLONE_SECONDS)
+            after = clone.clone_from(conn, self._source(action.donor), timeout=CLONE_SECONDS)
         except MySQLError:  # refused: the data are still the old ones
             mark.unlink(missing_ok=True)
             raise

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from raftctl.cluster.codec import from_json, to_json
-from raftctl.controller import config
+from raftctl.controller import config, rebuild_mark
 from raftctl.controller import gate_protocol as protocol
 from raftctl.controller.gate_protocol import Answer, Compared, MayCut, MayStart, Question, Tell
 from raftctl.errors import HostError
@@ -49,10 +49,13 @@ class Gate:
             return
         with tail.held_down(files):
             mark = self._directory / protocol.NEW_UUID
+            rebuilt = rebuild_mark.count_start(self._directory)
             if mark.exists():
                 tail.renew_uuid(files)
                 mark.unlink()
                 self._start("with a new server UUID: its data were replaced")
+            elif rebuilt:
+                self._start("its data are to be replaced once more: a CLONE did not come to its end")
             elif not _crashed(files):
                 self._start("it was shut down cleanly")
             else:

@@ -25,12 +25,13 @@ from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.controller import gate_protocol
 from raftctl.controller.actions import Hands
 from raftctl.controller.cluster_log import ClusterLog
+from raftctl.controller.corruption import CorruptionWatch
 from raftctl.controller.disk import DiskWatch
 from raftctl.controller.errant import ErrantWatch
 from raftctl.controller.fencing import KILL_SECONDS, Fenced, Ladder
 from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
-from raftctl.controller.rebuilding import Rebuilding
+from raftctl.controller.rebuilding import Copy, Rebuilding
 from raftctl.errors import HostError, MySQLError
 from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql.client import Connection, Endpoint
@@ -43,7 +44,6 @@ logger = logging.getLogger(__name__)
 STEADY_SECONDS: Final = 0.5  # between two looks when nothing changes
 CHANGING_SECONDS: Final = 0.02
 RETRY_SECONDS: Final = 0.2  # after an action failed
-REBUILD_AGAIN_SECONDS: Final = 5.0
 NUDGE_AFTER_SECONDS: Final = 1.0
 NUDGE_AFTER_SECONDS_MAX: Final = 60.0
 FENCE_RETRY_SECONDS: Final = 1.0
@@ -111,6 +111,7 @@ class Keeper:
         self.returns = False  # to a later incarnation: before it is taken in, nothing allows it to be writable
         self.gate_note = ""  # what mysqld's start waits for
         self._observer = Observer(endpoint=endpoint, patience=2.0, clock=clock)
+        self._rebuilding = Rebuilding(directory)
         self._ladder = Ladder(endpoint=endpoint, services=services)
         self._hands = Hands(
             endpoint=endpoint,
@@ -120,17 +121,26 @@ class Keeper:
             services=services,
             spare=self._own_sessions,
             directory=directory,
+            cloning=self._rebuilding.sending,
         )
         self._observing = ThreadPoolExecutor(1, thread_name_prefix="observer")
         self._acting = ThreadPoolExecutor(1, thread_name_prefix="actions")
         self.errant = ErrantWatch(
             me=me, log=log, report=lambda: self._report, held_by=self._hands.held_by, record=record, on_change=self.poke
         )
+        self.corruption = CorruptionWatch(
+            me=me,
+            log=log,
+            endpoint=endpoint,
+            directory=directory,
+            session=lambda: self._session,
+            record=record,
+            on_change=self.poke,
+        )
         self._wake = log.watch()
         self._sentinel: Connection | None = None
         self._fencing: asyncio.Task[None] | None = None
         self._services = services
-        self._rebuilding = Rebuilding(directory)
         self._session = 0
         self._stopped_epoch = 0
         self._asked_epoch = 0
@@ -182,10 +192,12 @@ class Keeper:
             self._wake.clear()
             state, context = self._log.state, self._context()
             look = await loop.run_in_executor(
-                self._observing, partial(self._observer.look, with_clone=context.incomplete)
+                self._observing, partial(self._observer.look, with_clone=self._rebuilding.is_marked)
             )
-            await self._watch_rebuild(look, state)
-            context = msgspec.structs.replace(context, incomplete=self._rebuilding.is_marked)
+            copy = await self._watch_rebuild(look, state)
+            context = msgspec.structs.replace(
+                context, incomplete=copy is Copy.INCOMPLETE, unverified=copy is Copy.UNVERIFIED
+            )
             decided = self._digest(look, state, context)
             acted = False
             if decided.actions and not self._rebuilding.running and self._fencing is None:
@@ -231,7 +243,6 @@ class Keeper:
             source_acks=self._hands.source_acks,
             primary_executed=asked,
             commits_stand_still=self._standstill.is_due(self._clock()),
-            incomplete=self._rebuilding.is_marked,
             roster=self._hands.roster,
             errant=self.errant.known,
             password_in_use=self._hands.password_in_use,
@@ -300,7 +311,14 @@ class Keeper:
         word = plan.describe(state, self._me, look.observation)
         known = self.errant.known if state.primary != self._me else GTIDSet()
         errant = decided.errant | (known & look.observation.gtid_executed)
-        return MySQLFacts(word, last, error=self._failure, errant=errant, disk_waits_seconds=self._disk_waits)
+        return MySQLFacts(
+            word,
+            last,
+            error=self._failure,
+            errant=errant,
+            disk_waits_seconds=self._disk_waits,
+            damage=self.corruption.of(look.observation.server_uuid),
+        )
 
     async def _watch_for_death(self) -> None:
         """Keep an idle connection whose EOF wakes the loop at once when mysqld dies."""
@@ -384,7 +402,7 @@ class Keeper:
             await asyncio.get_running_loop().run_in_executor(self._acting, self._hands.carry_out, action)
         except (MySQLError, HostError) as error:
             self._failure = f"CLONE from {action.donor}: {error}"
-            self._rebuilding.not_before = self._clock() + REBUILD_AGAIN_SECONDS
+            self._rebuilding.failed(self._clock())
             logger.warning("rebuild failed: %s", error)
         else:
             self._failure = ""
@@ -394,10 +412,13 @@ class Keeper:
             self._asked_epoch = 0
             self.poke()
 
-    async def _watch_rebuild(self, look: Look, state: ClusterState) -> None:
+    async def _watch_rebuild(self, look: Look, state: ClusterState) -> Copy:
         """Notice that a CLONE is complete, or give it up: mysqld's end is what surely ends it."""
         rebuilding, now = self._rebuilding, self._clock()
-        if rebuilding.completed(look.clone):
+        uuid = look.observation.server_uuid if look.observation else ""
+        copy = rebuilding.state(look.clone, sound=self.corruption.verdict(uuid, look.session))
+        if copy is Copy.COMPLETE:
+            rebuilding.completed()
             took = f" in {now - rebuilding.began:.1f} s: {rebuilding.why}" if rebuilding.donor else ""
             why = f"CLONE from {rebuilding.donor or 'the primary'}{took}"
             self._record(Record(kind="rebuilt", member=self._me, epoch=state.epoch, why=why, by=self._me))
@@ -408,6 +429,7 @@ class Keeper:
                 await asyncio.get_running_loop().run_in_executor(self._ladder.executor, kill)
             except HostError as error:
                 logger.warning("mysqld cannot be ended: %s", error)
+        return copy
 
     # --- fencing ---------------------------------------------------------------------------------------
 
@@ -474,6 +496,7 @@ def _outline(report: MemberReport) -> tuple[object, ...]:
         report.note,
         mysql.state,
         mysql.errant,
+        mysql.damage,
         seen and (seen.writable, seen.channel and seen.channel.receiver, seen.semi_sync.replica_enabled),
     )
 

@@ -195,7 +195,7 @@ class Node:
         tasks = [self._report_forever(), self._write_history(), self.leader.run(), self._confirm()]
         if self.keeper is not None:
             watch = self.keeper.watch_lease(ttl=lambda: self.log.state.settings.lease_ttl, interval=LEASE_WATCH_SECONDS)
-            tasks += [self.keeper.run(), self.keeper.errant.run(), watch]
+            tasks += [self.keeper.run(), self.keeper.errant.run(), self.keeper.corruption.run(), watch]
         if self._guard is not None:
             tasks.append(self._guard.run())
         return tasks

@@ -31,13 +31,15 @@ class AfterClone(enum.Enum):
 class CloneProgress:
     """`state` is "In Progress", "Completed" or "Failed"; `stage` the latest one, such as "FILE COPY" or "RECOVERY".
 
-    Bytes are those of all stages so far; the estimate grows as stages begin."""
+    Bytes are those of all stages so far; the estimate grows as stages begin. `began` tells one CLONE from another: it
+    is the server's time, and stays the same over its restarts."""
 
     state: str
     stage: str
     bytes_done: int
     bytes_estimated: int
     error: str = ""
+    began: str = ""
 
 
 def clone_from(conn: Connection, donor: Source, *, timeout: float, statement_timeout: float = 5.0) -> AfterClone:
@@ -72,7 +74,8 @@ def clone_from(conn: Connection, donor: Source, *, timeout: float, statement_tim
 def clone_progress(conn: Connection) -> CloneProgress | None:
     """The CLONE under way, or the last one, as the recipient tells it in another session; None without any."""
     rows = conn.query(
-        "SELECT status.STATE AS state, status.ERROR_MESSAGE AS error, stage.STAGE AS stage,"
+        "SELECT status.STATE AS state, status.ERROR_MESSAGE AS error, CAST(status.BEGIN_TIME AS CHAR) AS began,"
+        " stage.STAGE AS stage,"
         " stage.DATA AS bytes_done, stage.ESTIMATE AS bytes_estimated"
         " FROM performance_schema.clone_status AS status"
         " JOIN performance_schema.clone_progress AS stage USING (ID)"
@@ -86,7 +89,13 @@ def clone_progress(conn: Connection) -> CloneProgress | None:
         bytes_done=int(sum(row["bytes_done"] for row in rows)),
         bytes_estimated=int(sum(row["bytes_estimated"] for row in rows)),
         error=rows[-1]["error"],
+        began=rows[-1]["began"] or "",
     )
+
+
+def last_clone(conn: Connection) -> str:
+    """`CloneProgress.began` of the last CLONE into this server, "" without any. Raises MySQLError."""
+    return str(conn.scalar("SELECT CAST(BEGIN_TIME AS CHAR) FROM performance_schema.clone_status") or "")
 
 
 def is_cloning(conn: Connection) -> bool:

@@ -195,7 +195,9 @@ def _best(state: ClusterState, view: ClusterView, pool: dict[str, MemberReport])
     """The promotion target among the reporters, or "" and why none of them is eligible (rule R4)."""
     refusals = eligibility(state, view, pool)
     eligible = [m for m, refusal in refusals.items() if refusal is None]
-    return min(eligible, key=lambda m: _preference(state, m), default=""), [r for r in refusals.values() if r]
+    # A damaged member is better than a lost write: only when nobody else holds everything.
+    chosen = min(eligible, key=lambda m: (bool(damage(pool[m])), *_preference(state, m)), default="")
+    return chosen, [r for r in refusals.values() if r]
 
 
 def eligibility(state: ClusterState, view: ClusterView, pool: dict[str, MemberReport]) -> dict[str, Refusal | None]:
@@ -266,6 +268,11 @@ def lease_is_over(state: ClusterState, view: ClusterView) -> bool:
 
 def errant(report: MemberReport) -> GTIDSet:
     return report.mysql.errant if report.mysql else GTIDSet()
+
+
+def damage(report: MemberReport | None) -> str:
+    """What its InnoDB said about damaged data, "" for nothing."""
+    return report.mysql.damage if report and report.mysql else ""
 
 
 def _ineligible(

@@ -7,6 +7,7 @@ import msgspec
 from raftctl.cluster.commands import AnyCommand, CompletePromotion
 from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.state import ClusterState, Phase
+from raftctl.planner.damage import mend
 from raftctl.planner.failover import choose, consider_failover, reconsider_target
 from raftctl.planner.membership import Reshape, advance
 from raftctl.planner.refusal import Refusal
@@ -50,9 +51,12 @@ def _reign(state: ClusterState, view: ClusterView) -> Verdict:
     step = advance(state, view)
     if isinstance(step, Reshape):
         return Verdict(reshape=step)
-    if step is None or isinstance(step, list):
-        return Verdict(maintain(state, view), refusals=tuple(step or ()))
-    return Verdict(step)
+    if step is not None and not isinstance(step, list):
+        return Verdict(step)
+    mending = mend(state, view)
+    if mending is not None and not isinstance(mending, list):
+        return Verdict(mending)
+    return Verdict(maintain(state, view), refusals=(*(step or ()), *(mending or ())))
 
 
 def _is_writable(state: ClusterState, view: ClusterView) -> bool:

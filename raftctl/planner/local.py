@@ -141,8 +141,9 @@ class LocalContext(msgspec.Struct, frozen=True):
     BecomeSource last made this mysqld wait for, None when unknown. `primary_executed`: what AskPrimary read in this
     epoch and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
     `roster`: the last one for which KeepAccounts succeeded since mysqld started, 0 for none.
-    `incomplete`: a CLONE began here and is not known to be complete. `errant`: what somebody wrote here while it was a
-    replica; that is for a person to mend. `password_in_use`: replication was configured with the present password.
+    `incomplete`: a CLONE began here and did not come to its end; `unverified`: it did, and InnoDB was not asked yet
+    whether the data are sound. `errant`: what somebody wrote here while it was a replica; that is for a person to mend.
+    `password_in_use`: replication was configured with the present password.
     """
 
     confirmed: bool
@@ -153,6 +154,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     primary_executed: GTIDSet | None = None
     commits_stand_still: bool = False
     incomplete: bool = False
+    unverified: bool = False
     roster: int = 0
     errant: GTIDSet = GTIDSet()
     password_in_use: bool = True
@@ -333,6 +335,8 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
     if context.incomplete and me not in state.sync_set:
         return _begin_again(state, me, seen, "a CLONE did not come to its end")
+    if context.unverified:
+        return LocalPlan(note="looks whether what was cloned is sound")
     if state.rebuilds.get(me) == seen.server_uuid and me not in state.sync_set:
         return _begin_again(state, me, seen, "that was asked for")
     # A member outside S may point there since an earlier reign, and have received what was removed since.

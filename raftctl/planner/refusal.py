@@ -21,6 +21,7 @@ class Reason(enum.StrEnum):
     APPLIER_STOPPED = "applier-stopped"
     LAGGING = "lagging"
     ERRANT_TRANSACTIONS = "errant-transactions"
+    DAMAGED_DATA = "damaged-data"
     BELOW_FLOOR = "below-floor"
     MISSING_TRANSACTIONS = "missing-transactions"
     NOT_FENCED = "not-fenced"

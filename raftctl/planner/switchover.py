@@ -7,7 +7,7 @@ from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MemberReport
 from raftctl.cluster.observation import ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
-from raftctl.planner.failover import diagnose, errant, infeasible, on_disk
+from raftctl.planner.failover import damage, diagnose, errant, infeasible, on_disk
 from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.view import ClusterView
 
@@ -96,6 +96,8 @@ def unfit(state: ClusterState, view: ClusterView, member: str) -> Refusal | None
         return Refusal(Reason.MYSQLD_DOWN, f"mysqld of {member} is down", member)
     if errant(report):
         return Refusal(Reason.ERRANT_TRANSACTIONS, f"{member} has errant transactions {errant(report)}", member)
+    if said := damage(report):
+        return Refusal(Reason.DAMAGED_DATA, f"InnoDB of {member} reports damaged data: {said}", member)
     return _not_following(report)
 
 

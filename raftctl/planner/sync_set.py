@@ -16,7 +16,7 @@ from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MemberReport, MySQLState
 from raftctl.cluster.observation import MySQLObservation, ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
-from raftctl.planner.failover import errant
+from raftctl.planner.failover import damage, errant
 from raftctl.planner.view import UP_STATES, ClusterView
 
 Change = Lockout | ShrinkSyncSet | Admit | GrowSyncSet | ChangeAcks
@@ -199,7 +199,7 @@ def _grow(state: ClusterState, view: ClusterView, member: str) -> GrowSyncSet | 
     observation = _observation(report)
     if report is None or report.mysql is None or observation is None or errant(report) or is_to_go(state, member):
         return None
-    if report.version != state.version or report.mysql.state is not MySQLState.REPLICA:
+    if report.version != state.version or report.mysql.state is not MySQLState.REPLICA or damage(report):
         return None
     if not _has_nearly_caught_up(state, view, member) or not state.floor <= observation.holds:
         return None

@@ -1,39 +1,90 @@
-"""A CLONE counts as done only when the server says so, and is given up when it cannot end."""
+"""A CLONE counts as done only when mysqld came up with sound data, and is given up when it cannot end."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from raftctl.controller.rebuilding import STALL_SECONDS, Rebuilding
+from raftctl.controller import rebuild_mark
+from raftctl.controller.rebuilding import STALL_SECONDS, Copy, Rebuilding
 from raftctl.mysql.clone import CloneProgress
 
+EARLIER, THIS = "2026-01-01 00:00:00.000", "2026-01-02 00:00:00.000"
 
-def progress(*, state: str = "In Progress", stage: str = "FILE COPY", done: int = 0) -> CloneProgress:
-    return CloneProgress(state=state, stage=stage, bytes_done=done, bytes_estimated=100)
+
+def progress(
+    *, state: str = "In Progress", stage: str = "FILE COPY", done: int = 0, began: str = THIS
+) -> CloneProgress:
+    return CloneProgress(state=state, stage=stage, bytes_done=done, bytes_estimated=100, began=began)
+
+
+COMPLETED = progress(state="Completed")
 
 
 def begun(directory: Path) -> Rebuilding:
     rebuilding = Rebuilding(directory)
     rebuilding.begin(donor="db1", why="test", now=0.0)
+    rebuilding.sending(EARLIER)
     return rebuilding
 
 
-def test_the_mark_outlives_the_process_until_the_server_reports_completion(tmp_path: Path) -> None:
+def test_the_mark_outlives_the_process_until_mysqld_came_up_with_sound_data(tmp_path: Path) -> None:
     begun(tmp_path)
+    rebuild_mark.count_start(tmp_path)
     after_restart = Rebuilding(tmp_path)
     assert after_restart.is_marked
-    assert not after_restart.completed(None)
-    assert not after_restart.completed(progress())
-    assert not after_restart.completed(progress(state="Failed"))
-    assert after_restart.is_marked
-    assert after_restart.completed(progress(state="Completed"))
-    assert not after_restart.is_marked
+    for seen in (None, progress(), progress(state="Failed")):
+        assert after_restart.state(seen, sound=True) is Copy.INCOMPLETE
+    assert after_restart.state(COMPLETED, sound=None) is Copy.UNVERIFIED
+    assert after_restart.state(COMPLETED, sound=True) is Copy.COMPLETE
+    after_restart.completed()
+    assert after_restart.state(COMPLETED, sound=None) is Copy.NONE
 
 
-def test_what_an_earlier_clone_left_says_nothing_about_the_one_under_way(tmp_path: Path) -> None:
+def test_nothing_is_complete_while_the_statement_runs(tmp_path: Path) -> None:
+    assert begun(tmp_path).state(COMPLETED, sound=True) is Copy.INCOMPLETE
+
+
+def test_what_an_earlier_clone_left_says_nothing_about_the_next_one(tmp_path: Path) -> None:
+    begun(tmp_path)
+    after_restart = Rebuilding(tmp_path)
+    assert after_restart.state(progress(state="Completed", began=EARLIER), sound=True) is Copy.INCOMPLETE
+
+
+def test_a_clone_that_was_not_sent_is_begun_again(tmp_path: Path) -> None:
+    Rebuilding(tmp_path).begin(donor="db1", why="test", now=0.0)
+    assert Rebuilding(tmp_path).state(progress(state="Completed", began=EARLIER), sound=True) is Copy.INCOMPLETE
+
+
+def test_a_first_start_that_did_not_come_to_its_end_is_begun_again(tmp_path: Path) -> None:
+    begun(tmp_path)
+    after_restart = Rebuilding(tmp_path)
+    rebuild_mark.count_start(tmp_path)
+    rebuild_mark.count_start(tmp_path)
+    assert after_restart.state(COMPLETED, sound=True) is Copy.INCOMPLETE
+    after_restart.begin(donor="db1", why="again", now=10.0)
+    after_restart.sending(THIS)
+    after_restart.running = False
+    rebuild_mark.count_start(tmp_path)
+    assert after_restart.state(progress(state="Completed", began="later"), sound=True) is Copy.COMPLETE
+
+
+def test_data_that_are_damaged_are_copied_again_less_and_less_often(tmp_path: Path) -> None:
     rebuilding = begun(tmp_path)
-    assert not rebuilding.completed(progress(state="Completed"))
-    assert rebuilding.is_marked
+    rebuilding.running = False
+    assert rebuilding.state(COMPLETED, sound=False) is Copy.INCOMPLETE
+    first = rebuilding.not_before
+    rebuilding.begin(donor="db1", why="again", now=first)
+    assert rebuilding.not_before - first > first
+
+
+def test_a_mark_that_cannot_be_read_stands_for_an_incomplete_copy(tmp_path: Path) -> None:
+    (tmp_path / rebuild_mark.FILE).write_text("db1")
+    assert Rebuilding(tmp_path).state(COMPLETED, sound=True) is Copy.INCOMPLETE
+
+
+def test_starts_are_counted_only_with_a_mark(tmp_path: Path) -> None:
+    assert not rebuild_mark.count_start(tmp_path)
+    assert rebuild_mark.load(tmp_path) is None
 
 
 def test_a_donor_that_is_not_the_primary_any_more_is_given_up(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""Data that are damaged, half copied or gone are replaced without a person, while an application writes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from raftctl.controller import rebuild_mark
+from raftctl.mysql.client import connect
+from raftctl.sandbox.cluster import Target
+from tests.e2e.test_failures import raftctl
+from tests.support.damage import age_last_page, has_pages
+from tests.support.stage import Stage
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
+
+
+def a_replica(stage: Stage) -> str:
+    status = stage.wait_healthy()
+    return next(m for m in stage.sandbox.layout.names if m not in (status.primary, status.leader))
+
+
+def kinds(stage: Stage, member: str) -> list[str]:
+    return [entry.kind for entry in stage.history() if entry.member == member]
+
+
+def test_a_replica_whose_innodb_reports_damage_is_rebuilt(netns_stage: Stage) -> None:
+    stage = netns_stage
+    replica = a_replica(stage)
+    with stage.writing() as writer:
+        with connect(stage.own_endpoint(replica), timeout=10.0) as conn:
+            conn.execute("SET GLOBAL innodb_max_dirty_pages_pct = 0")  # have it write its pages
+        table = stage.data_directory(replica) / stage.database / "raftctl_written.ibd"
+        wait_until(lambda: has_pages(table), what="the table is on disk", timeout=60)
+        stage.sandbox.kill(replica, Target.MYSQLD, restart=False)
+        age_last_page(table)
+        stage.sandbox.start(replica, Target.MYSQLD)
+        wait_until(lambda: "rebuilt" in kinds(stage, replica), what=f"{replica} is rebuilt", timeout=120)
+        assert kinds(stage, replica).index("data-damaged") < kinds(stage, replica).index("begin-rebuild")
+        assert writer.wait_for(20, 60)
+        status = stage.wait_healthy()
+        assert replica in (status.durability.sync_set or ())
+    stage.verify(writer)
+
+
+def test_a_copy_whose_first_start_is_interrupted_is_made_again(netns_stage: Stage) -> None:
+    stage = netns_stage
+    replica = a_replica(stage)
+    begun = kinds(stage, replica).count("rebuild-started")
+    directory = stage.sandbox.directory / replica / "state"  # the controller's own
+    with stage.writing() as writer:
+        command = ThreadPoolExecutor(1).submit(raftctl, stage, "member", "rebuild", replica, "--yes", timeout=180.0)
+        wait_until(lambda: starts(directory) == 1, what="mysqld starts on the copy", timeout=60, interval=0.005)
+        stage.sandbox.kill(replica, Target.MYSQLD)
+        done = command.result()
+        assert done.returncode == 0, done
+        assert kinds(stage, replica).count("rebuild-started") == begun + 2
+        stage.wait_healthy()
+    stage.verify(writer)
+
+
+def starts(directory: Path) -> int:
+    mark = rebuild_mark.load(directory)
+    return mark.starts if mark else 0
