@@ -7,6 +7,7 @@ nothing, and what it voted and promised before binds nobody. The old logs are ke
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -14,13 +15,22 @@ from typing import Final
 import msgspec
 
 from raftctl.errors import CorruptLogError
+from raftctl.raftnode.wal import FILE_NAME
 
 FILE: Final = "incarnation.json"
+BEGUN: Final = "log.json"
 FIRST: Final = 1
 
 
 class _Kept(msgspec.Struct, frozen=True):
     incarnation: int
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """Whose log there is: `uid` tells hosts of one name apart (`raftctl.cluster.state.Member`)."""
+
+    incarnation: int
+    uid: str
 
 
 def current(directory: Path) -> int:
@@ -42,13 +52,42 @@ def adopt(directory: Path, incarnation: int) -> None:
     """Belong to `incarnation` from the next start on, with what is in its log directory, and nothing if that is not
     there. On disk when this returns. Raises OSError."""
     assert incarnation > current(directory), "incarnations only grow"
-    draft = directory / f".{FILE}.tmp"
+    _write(directory / FILE, _Kept(incarnation))
+
+
+def remember_log(directory: Path, begun: Begun) -> None:
+    """There is a log from now on."""
+    if _begun(directory) != begun:
+        with contextlib.suppress(OSError):  # as in _begun
+            _write(directory / BEGUN, begun)
+
+
+def require_log(directory: Path, begun: Begun) -> None:
+    """Raises CorruptLogError when this host had a log and it is gone: with an empty one it would vote a second time,
+    and deny what it acknowledged."""
+    log = log_directory(directory, begun.incarnation) / FILE_NAME
+    if _begun(directory) == begun and not log.exists():
+        raise CorruptLogError(
+            f"{log} is gone: this host has voted and acknowledged decisions that it does not know any more",
+            hint="put it back, or take this host out and in again: `raftctl member remove NAME`, `raftctl member add NAME`",
+        )
+
+
+def _begun(directory: Path) -> Begun | None:
+    try:
+        return msgspec.json.decode((directory / BEGUN).read_bytes(), type=Begun)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None  # it guards against a mistake of people; nothing else depends on it
+
+
+def _write(path: Path, content: msgspec.Struct) -> None:
+    draft = path.with_name(f".{path.name}.tmp")
     with draft.open("wb") as file:
-        file.write(msgspec.json.encode(_Kept(incarnation)))
+        file.write(msgspec.json.encode(content))
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(directory / FILE)
-    sync_directory(directory)
+    draft.replace(path)
+    sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

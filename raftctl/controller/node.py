@@ -176,8 +176,13 @@ class Node:
     # --- life ------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled. Raises what RaftNode.start raises; any other exception is a bug and ends the process."""
+        """Until cancelled. Raises what RaftNode.start raises, and CorruptLogError when the log is gone; any other
+        exception is a bug and ends the process."""
+        directory = Path(self.config.directory)
+        begun = incarnation.Begun(self._incarnation, self.config.member.uid)
+        incarnation.require_log(directory, begun)
         await self.raft.start()
+        incarnation.remember_log(directory, begun)
         self.started = True
         try:
             async with self._gate(), asyncio.TaskGroup() as tasks:
