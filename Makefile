@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := raftctl tests
 
-.PHONY: help demo test lint types unit integration e2e simulate mutants bench-raft chaos clean
+.PHONY: help demo test lint types unit integration e2e simulate mutants bench-raft bench-hogs chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-raft: $(READY) ## our Raft beside etcd and PySyncObj, in ROUNDS interleave
 	$(BIN)/python -m tests.bench.raft_against_peers --rounds $(ROUNDS)
 
 MINUTES ?= 10
+bench-hogs: $(READY) ## our Raft for MINUTES beside four programs that only compute: no needless election
+	$(BIN)/python -m tests.bench.raft_under_hogs --minutes $(MINUTES)
+
 SEED ?=
 NODES ?= 3
 WITNESSES ?= 0
