@@ -69,7 +69,7 @@ def require_log(directory: Path, begun: Begun) -> None:
     if _begun(directory) == begun and not log.exists():
         raise CorruptLogError(
             f"{log} is gone: this host has voted and acknowledged decisions that it does not know any more",
-            hint="put it back, or take this host out and in again: `raftctl member remove NAME`, `raftctl member add NAME`",
+            hint="put it back, or take the host out and in again: `raftctl member remove NAME`, `... add NAME`",
         )
 
 
