@@ -152,7 +152,7 @@ class _Rotation:
 
 
 def _settled(state: ClusterState) -> ClusterState:
-    if state.phase is not Phase.STEADY or state.joining or state.leaving or state.rebuilds:
+    if state.phase is not Phase.STEADY or state.joining or state.leaving or state.retiring or state.rebuilds:
         raise RefusedError("the cluster is changing", reason="change-under-way", hint="see `raftctl status`")
     return state
 

@@ -11,7 +11,7 @@ import typer
 
 from raftctl.cli.changes import DryRun, Yes, approve, show_plan
 from raftctl.cli.options import Options, Output, with_options
-from raftctl.errors import NoQuorumError, RaftctlError, RefusedError
+from raftctl.errors import NoQuorumError, RaftctlError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from raftctl.bootstrap.newcomer import Newcomer
@@ -161,6 +161,46 @@ def rebuild(options: Options, name: Name, dry_run: DryRun = False, yes: Yes = Fa
         return
     request.carry_out(lambda s: name not in s.rebuilds and _serves(s, name), lambda _: True, SEEDING_SECONDS)
     request.report(f"{name} has been rebuilt and follows")
+
+
+@app.command("set")
+@with_options
+def set_(
+    options: Options,
+    name: Name,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="role=data|async, zone=TEXT, priority=NUMBER.")
+    ],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Give a member another role, zone or priority."""
+    wanted = _parse_changes(changes)
+    request = _Request(options, "set", {"name": name, **wanted})
+    if not request.approved(f"Set {', '.join(changes)} for {name} in", dry_run=dry_run, yes=yes):
+        return
+    role = wanted.get("role")
+
+    def done(state: ClusterState) -> bool:
+        return name not in (*state.joining, *state.retiring) and role in (None, state.members[name].role)
+
+    request.carry_out(done, lambda s: done(s) or name in (*s.joining, *s.retiring), REMOVAL_SECONDS)
+    request.report(f"{name} has {', '.join(changes)}; write it into the inventory, too")
+
+
+def _parse_changes(changes: list[str]) -> dict[str, str | int]:
+    """Raises UsageError."""
+    wanted: dict[str, str | int] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or key not in ("role", "zone", "priority"):
+            raise UsageError(f"{change}: must be role=..., zone=... or priority=...")
+        if key == "role" and value not in ("data", "async", "witness"):
+            raise UsageError(f"role ({value}): must be data, witness or async")
+        if key == "priority" and not value.removeprefix("-").isdecimal():
+            raise UsageError(f"priority ({value}): must be a number")
+        wanted[key] = int(value) if key == "priority" else value
+    return wanted
 
 
 def _serves(state: ClusterState, name: str) -> bool:

@@ -159,6 +159,7 @@ def _promote(state: ClusterState, command: c.Promote) -> ClusterState | Rejectio
         required_acks=command.required_acks,
         source_acks=command.required_acks,
         locked=tuple(sorted(locked)),
+        retiring=tuple(m for m in state.retiring if m != command.target),  # it is needed more than it was to go
     )
 
 
@@ -272,6 +273,7 @@ def _force_members(state: ClusterState, command: c.ForceMembers) -> ClusterState
         locked=tuple(m for m in state.data_members if m != command.target),
         joining=tuple(m for m in state.joining if m != command.target),
         leaving="",  # what was asked for before the disaster is asked for again if it is still wanted
+        retiring=(),
         rebuilds={},
     )
 
@@ -385,6 +387,9 @@ def _detail(before: ClusterState, command: c.AnyCommand) -> dict[str, Any]:
             }
         case c.AddMember():
             return {"role": command.member.role.value, "address": command.member.raft}
+        case c.SetMember():
+            wanted = {"role": command.role, "zone": command.zone, "priority": command.priority}
+            return {name: str(value) for name, value in wanted.items() if value is not None}
         case c.ShrinkSyncSet():
             return {"required_acks": command.required_acks}
         case c.ChangeAcks():

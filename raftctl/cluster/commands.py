@@ -11,7 +11,7 @@ import enum
 import msgspec
 
 from raftctl.cluster.gtid import GTIDSet
-from raftctl.cluster.state import Engine, Member, Settings
+from raftctl.cluster.state import Engine, Member, MemberRole, Settings
 
 
 class Cause(enum.StrEnum):
@@ -183,6 +183,23 @@ class RemoveMember(Decision, frozen=True, kw_only=True, tag="remove-member"):
     member: str
 
 
+class SetMember(Decision, frozen=True, kw_only=True, tag="set-member"):
+    """Another role, zone or priority; None: stays. From data to async it takes effect with CompleteRetirement, when the
+    member has left S; from async to data it joins S like a new member. A witness has no MySQL and stays one."""
+
+    member: str
+    role: MemberRole | None = None
+    zone: str | None = None
+    priority: int | None = None
+    why: str = ""
+
+
+class CompleteRetirement(Decision, frozen=True, kw_only=True, tag="complete-retirement"):
+    """The member has left S, cannot acknowledge by mistake, and has the role async from now on."""
+
+    member: str
+
+
 class BeginRebuild(Decision, frozen=True, kw_only=True, tag="begin-rebuild"):
     """Replace the data of the member's server, which has this UUID, by a CLONE; CLONE ends in another UUID. It leaves
     S before its data goes."""
@@ -235,6 +252,8 @@ AnyCommand = (
     | BeginRemoval
     | CancelRemoval
     | RemoveMember
+    | SetMember
+    | CompleteRetirement
     | BeginRebuild
     | CompleteRebuild
     | PauseFailover

@@ -5,6 +5,7 @@ addresses. Each is changed by log entries of its own, in this order:
 
     add      AddMember -> Raft: learner -> Raft: voter -> CompleteJoin
     remove   BeginRemoval -> (hand over, leave S) -> Raft: out -> RemoveMember
+    role     data to async: SetMember -> (leave S) -> CompleteRetirement; async to data: SetMember -> CompleteJoin
 
 So whoever is in Raft's configuration is in the state, too, and can be reached; between any two steps another leader
 goes on. A name is free again only after its removal from Raft is committed: thus a new host of the same name, whose
@@ -81,10 +82,64 @@ def _remove(state: ClusterState, command: c.RemoveMember) -> ClusterState | Reje
         members={m: member for m, member in state.members.items() if m != name},
         joining=tuple(m for m in state.joining if m != name),
         locked=tuple(m for m in state.locked if m != name),
+        retiring=tuple(m for m in state.retiring if m != name),
         rebuilds={m: uuid for m, uuid in state.rebuilds.items() if m != name},
         previous_primary="" if state.previous_primary == name else state.previous_primary,
         leaving="",
         roster=state.roster + 1,
+    )
+
+
+def _set_member(state: ClusterState, command: c.SetMember) -> ClusterState | Rejection:
+    member = state.members.get(command.member)
+    if member is None:
+        return Rejection.UNKNOWN_MEMBER
+    role = member.role if command.role is None else command.role
+    if (role is MemberRole.WITNESS) != (member.role is MemberRole.WITNESS):
+        return Rejection.INVALID_ROLE
+    placed = replace(
+        member,
+        zone=member.zone if command.zone is None else command.zone,
+        priority=member.priority if command.priority is None else command.priority,
+    )
+    retires = role is MemberRole.ASYNC and member.role is MemberRole.DATA
+    if placed == member and role is member.role and retires == (member.name in state.retiring):
+        return Rejection.NOTHING_TO_DO
+    state = replace(state, members=state.members | {member.name: placed})
+    return state if command.role is None else _change_role(state, placed, role)
+
+
+def _change_role(state: ClusterState, member: Member, role: MemberRole) -> ClusterState | Rejection:
+    others = tuple(m for m in state.retiring if m != member.name)
+    if role is member.role:  # also the end of a retirement that is under way
+        return replace(state, retiring=others)
+    if state.phase is not Phase.STEADY:
+        return Rejection.WRONG_PHASE
+    if role is MemberRole.DATA:
+        joined = replace(member, role=role)
+        return replace(
+            state,
+            members=state.members | {member.name: joined},
+            joining=tuple(sorted({*state.joining, member.name})),
+        )
+    if member.name == state.primary or not set(state.lasting_data_members) - {member.name}:
+        return Rejection.STILL_NEEDED
+    return replace(state, retiring=tuple(sorted({*others, member.name})))
+
+
+def _complete_retirement(state: ClusterState, command: c.CompleteRetirement) -> ClusterState | Rejection:
+    name = command.member
+    if name not in state.retiring:
+        return Rejection.NOTHING_TO_DO
+    if state.phase is not Phase.STEADY:
+        return Rejection.WRONG_PHASE
+    if name in (*state.sync_set, *state.locked):
+        return Rejection.STILL_NEEDED
+    return replace(
+        state,
+        members=state.members | {name: replace(state.members[name], role=MemberRole.ASYNC)},
+        retiring=tuple(m for m in state.retiring if m != name),
+        joining=tuple(m for m in state.joining if m != name),
     )
 
 
@@ -112,6 +167,8 @@ HANDLERS: dict[type, Callable[[ClusterState, Any], ClusterState | Rejection]] = 
     c.BeginRemoval: _begin_removal,
     c.CancelRemoval: _cancel_removal,
     c.RemoveMember: _remove,
+    c.SetMember: _set_member,
+    c.CompleteRetirement: _complete_retirement,
     c.BeginRebuild: _begin_rebuild,
     c.CompleteRebuild: _complete_rebuild,
 }

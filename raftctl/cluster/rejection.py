@@ -25,3 +25,4 @@ class Rejection(enum.StrEnum):
     ADDRESS_IN_USE = "address-in-use"  # another member has it
     CHANGE_UNDER_WAY = "change-under-way"  # another member is on its way out
     STILL_NEEDED = "still-needed"  # the primary, or a member of S
+    INVALID_ROLE = "invalid-role"

@@ -131,6 +131,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     roster: int = 0  # how often a member came or went: which replication accounts there have to be
     joining: tuple[str, ...] = ()  # members that were added and do not do their duty yet
     leaving: str = ""  # the member that is on its way out
+    retiring: tuple[str, ...] = ()  # data members that get the role async once they have left S
     rebuilds: dict[str, str] = {}  # members whose data is to be replaced, with the server UUID that goes with it
     settings: Settings = Settings()
     settings_number: int = 0  # how often they were changed
@@ -145,8 +146,8 @@ class ClusterState(msgspec.Struct, frozen=True):
 
     @property
     def lasting_data_members(self) -> tuple[str, ...]:
-        """The data members that durability is measured by: not those that have nothing yet, nor the one that goes."""
-        return tuple(m for m in self.data_members if m not in (*self.joining, self.leaving))
+        """The data members that durability is measured by: not those that have nothing yet, nor those that go."""
+        return tuple(m for m in self.data_members if m not in (*self.joining, *self.retiring, self.leaving))
 
     def is_short_of_replicas(self) -> bool:
         """Whether S has too few replicas for any commit to be acknowledged: a promotion may leave it so."""

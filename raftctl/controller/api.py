@@ -15,7 +15,7 @@ from raftctl.api_client import ApiClient
 from raftctl.cluster.codec import from_json, to_json
 from raftctl.cluster.commands import ChangeSettings, InitCluster, PauseFailover, ResumeFailover
 from raftctl.cluster.facts import MemberFacts, MySQLState
-from raftctl.cluster.state import Member, Settings
+from raftctl.cluster.state import Member, MemberRole, Settings
 from raftctl.cluster.status import build_status
 from raftctl.controller import metrics
 from raftctl.controller.leader import refused
@@ -63,11 +63,15 @@ class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MemberRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /v1/members/CHANGE: the `member` to be added, or the `name` of the one to be changed."""
+    """Body of POST /v1/members/CHANGE: the `member` to be added, or the `name` of the one to be changed; the rest is
+    for the change `set`."""
 
     by: str = "unknown"
     name: str = ""
     member: Member | None = None
+    role: MemberRole | None = None
+    zone: str | None = None
+    priority: int | None = None
 
 
 class Api:
@@ -216,7 +220,8 @@ class Api:
                 return _answer(400, reason="bad-request", text="a member's addresses are given when it is added")
             name = wish.member.name if wish.member else wish.name
             dry_run = request.query.get("dry_run") == "1"
-            return await self._operate(ChangeMember(wish.by, change, name, wish.member, dry_run))
+            wanted = ChangeMember(wish.by, change, name, wish.member, dry_run, wish.role, wish.zone, wish.priority)
+            return await self._operate(wanted)
 
         return handle
 

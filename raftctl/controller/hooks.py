@@ -1,4 +1,5 @@
-"""Programs of the operator that run after something happened: `after_promote`, on the new primary.
+"""Programs of the operator: `after_promote` runs on the new primary; `fence` where the leader is, against an old
+primary that nothing else reaches (raftctl.controller.outside_fencing).
 
 They only ever hear of what is done and committed, and nothing waits for them: a hook that hangs is ended, one that
 fails is a line in the history. Each event is told at most once: a controller that dies in between does not tell it
@@ -53,9 +54,17 @@ class Hooks:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, event: str, program: str, state: ClusterState) -> None:
-        outcome = await _outcome(program, _environment(event, state), self._timeout)
+    def program(self, event: str) -> str | None:
+        return self._programs.get(event)
+
+    async def run(self, event: str, program: str, state: ClusterState, about: Mapping[str, str]) -> tuple[int, str]:
+        """Run it with the event's environment and `about`: its exit status (-1 for none), and how it ended in words."""
+        status, outcome = await _outcome(program, _environment(event, state) | dict(about), self._timeout)
         logger.info("hook %s: %s: %s", event, program, outcome)
+        return status, outcome
+
+    async def _run(self, event: str, program: str, state: ClusterState) -> None:
+        _, outcome = await self.run(event, program, state, {})
         self._record(Record(kind="hook", member=self._me, epoch=state.epoch, why=f"{event}: {outcome}", by=self._me))
 
 
@@ -66,13 +75,13 @@ def _environment(event: str, state: ClusterState) -> dict[str, str]:
         "RAFTCTL_CLUSTER": state.cluster,
         "RAFTCTL_EPOCH": str(state.epoch),
         "RAFTCTL_PRIMARY": state.primary,
-        "RAFTCTL_PRIMARY_ADDRESS": state.members[state.primary].mysql or "",
+        "RAFTCTL_PRIMARY_ADDRESS": (state.members[state.primary].mysql or "") if state.primary else "",
         "RAFTCTL_PREVIOUS_PRIMARY": state.previous_primary,
     }
 
 
-async def _outcome(program: str, environment: Mapping[str, str], timeout: float) -> str:
-    """How the program ended, in words."""
+async def _outcome(program: str, environment: Mapping[str, str], timeout: float) -> tuple[int, str]:
+    """The program's exit status, -1 when it has none, and how it ended in words."""
     try:
         process = await asyncio.create_subprocess_exec(
             program,
@@ -83,17 +92,18 @@ async def _outcome(program: str, environment: Mapping[str, str], timeout: float)
             start_new_session=True,
         )
     except OSError as error:
-        return f"cannot be run: {error.strerror or error}"
+        return -1, f"cannot be run: {error.strerror or error}"
     ended = False
     try:
         output, _ = await asyncio.wait_for(process.communicate(), timeout)
         ended = True
     except TimeoutError:
-        return f"was ended after {timeout:g} s"
+        return -1, f"was ended after {timeout:g} s"
     finally:
         if not ended:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     last = " ".join(output[-_OUTPUT_BYTES:].decode(errors="replace").split())
-    return f"exit status {process.returncode}" + (f": {last}" if process.returncode and last else "")
+    status = -1 if process.returncode is None else process.returncode
+    return status, f"exit status {status}" + (f": {last}" if status and last else "")

@@ -32,6 +32,7 @@ from raftctl.planner.membership import (
     request_rebuild,
     request_rejoin,
     request_removal,
+    request_set,
     steps,
 )
 from raftctl.planner.refusal import Reason, Refusal
@@ -220,6 +221,9 @@ def _member_decision(state: ClusterState, view: ClusterView, operation: ChangeMe
             return request_removal(state, view, name, by=by)
         case MemberChange.REBUILD:
             return request_rebuild(state, view, name, by=by)
+        case MemberChange.SET:
+            to = operation
+            return request_set(state, view, name, role=to.role, zone=to.zone, priority=to.priority, by=by)
         case MemberChange.REJOIN:
             return request_rejoin(state, view, name, by=by)
 

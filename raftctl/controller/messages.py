@@ -9,7 +9,7 @@ import msgspec
 from raftctl.cluster.codec import pack, unpack
 from raftctl.cluster.commands import AnyCommand
 from raftctl.cluster.facts import MemberReport
-from raftctl.cluster.state import Member
+from raftctl.cluster.state import Member, MemberRole
 
 
 class ReportMessage(msgspec.Struct, frozen=True, tag="report"):
@@ -49,16 +49,21 @@ class MemberChange(enum.StrEnum):
     REMOVE = "remove"
     REBUILD = "rebuild"
     REJOIN = "rejoin"
+    SET = "set"
 
 
 class ChangeMember(msgspec.Struct, frozen=True, tag="change-member"):
-    """`member` is the one to be added, None for the other changes."""
+    """`member` is the one to be added, None for the other changes; `role`, `zone` and `priority` are for SET, None for
+    what stays."""
 
     by: str
     change: MemberChange
     name: str
     member: Member | None = None
     dry_run: bool = False
+    role: MemberRole | None = None
+    zone: str | None = None
+    priority: int | None = None
 
 
 Operation = Switchover | Failover | Propose | ChangeMember

@@ -35,8 +35,10 @@ from raftctl.controller.leader import Leader
 from raftctl.controller.lease import Lease, may_be_granted
 from raftctl.controller.members_file import MembersFile, Roster
 from raftctl.controller.messages import Operation, OperationResult
+from raftctl.controller.outside_fencing import OutsideFence
 from raftctl.controller.reports import ReportBook
 from raftctl.hosts.services import local_services
+from raftctl.mysql.accounts import ADMIN_USER
 from raftctl.mysql.client import Endpoint
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.raft_node import ProposalLost, RaftNode
@@ -80,6 +82,7 @@ class Node:
         self._confirmed = False
         hooks = Hooks(me=self.name, programs=config.hooks, is_current=lambda: self._confirmed, record=self._remember)
         self.log.listen(hooks.state_changed)
+        self.log.listen(self._make_outside_fence(secrets, hooks).state_changed)
         self._leaving = False
         self._report_due = asyncio.Event()
         self._seq = itertools.count(1)
@@ -136,6 +139,16 @@ class Node:
             record=self._remember,
             on_change=self._report_now,
             directory=Path(self.config.directory),
+        )
+
+    def _make_outside_fence(self, secrets: Secrets, hooks: Hooks) -> OutsideFence:
+        return OutsideFence(
+            login=(self.config.mysql.user if self.config.mysql else ADMIN_USER, secrets.admin_password),
+            hooks=hooks,
+            leads=lambda: self.leader.is_current,
+            connected=lambda: self.raft.status().connected,
+            state=lambda: self.log.state,
+            record=self._remember,
         )
 
     def _make_gate(self, keeper: Keeper) -> GateServer:

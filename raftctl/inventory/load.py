@@ -33,7 +33,7 @@ SETTINGS = {
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
 _NAME = re.compile(rf"(?=.{{1,64}}$){_LABEL}(?:\.{_LABEL})*")  # 64: a certificate's common name ends there
-_HOOKS = ("after_promote",)
+_HOOKS = ("after_promote", "fence")
 
 
 def find_inventory(explicit: str | Path | None = None) -> Path:

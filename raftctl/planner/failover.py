@@ -297,7 +297,7 @@ def _preference(state: ClusterState, member: str) -> tuple[bool, bool, bool, int
     """Ties only: the person's wish, then one that stays, then one that did not just fail, then priority, then name."""
     return (
         member != state.target,
-        member == state.leaving,
+        member in (state.leaving, *state.retiring),
         member == state.previous_primary,
         -state.members[member].priority,
         member,

@@ -17,7 +17,9 @@ from raftctl.cluster.commands import (
     CancelRemoval,
     CompleteJoin,
     CompleteRebuild,
+    CompleteRetirement,
     RemoveMember,
+    SetMember,
 )
 from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MySQLState
@@ -37,8 +39,8 @@ class Reshape(msgspec.Struct, frozen=True):
     learners: tuple[str, ...]
 
 
-Requested = AddMember | BeginRemoval | CancelRemoval | BeginRebuild | Admit
-Step = BeginSwitchover | RemoveMember | CompleteJoin | CompleteRebuild
+Requested = AddMember | BeginRemoval | CancelRemoval | BeginRebuild | Admit | SetMember
+Step = BeginSwitchover | RemoveMember | CompleteJoin | CompleteRebuild | CompleteRetirement
 
 
 # --- what the leader does next ----------------------------------------------------------------------
@@ -52,6 +54,9 @@ def advance(state: ClusterState, view: ClusterView) -> Step | Reshape | list[Ref
         report = view.up(state, member)
         if report and report.mysql and report.mysql.observation and report.mysql.observation.server_uuid != uuid:
             return CompleteRebuild(based_on=state.version, member=member)
+    for member in state.retiring:
+        if member not in (*state.sync_set, *state.locked):
+            return CompleteRetirement(based_on=state.version, member=member)
     if not view.voters:
         return None
     return _leave(state, view) if state.leaving else _join(state, view)
@@ -138,6 +143,50 @@ def request_removal(state: ClusterState, view: ClusterView, name: str, *, by: st
     if refusal := _needed_for_durability(state, view, name):
         return [refusal]
     return BeginRemoval(based_on=state.version, member=name, why=f"requested by {by}", by=by)
+
+
+def request_set(
+    state: ClusterState,
+    view: ClusterView,
+    name: str,
+    *,
+    role: MemberRole | None = None,
+    zone: str | None = None,
+    priority: int | None = None,
+    by: str,
+) -> SetMember | list[Refusal]:
+    """A person gives a member another role, zone or priority. An empty list: it has them."""
+    if refusal := _not_steady(state) or _unknown(state, name) or _role_refused(state, view, name, role):
+        return [refusal]
+    member = state.members[name]
+    goes = role is MemberRole.ASYNC and member.role is MemberRole.DATA
+    now = (member.role, member.zone, member.priority, name in state.retiring)
+    role_then = member.role if role is None else role
+    zone_then = member.zone if zone is None else zone
+    priority_then = member.priority if priority is None else priority
+    if now == (member.role if goes else role_then, zone_then, priority_then, goes):
+        return []
+    why = f"requested by {by}"
+    return SetMember(based_on=state.version, member=name, role=role, zone=zone, priority=priority, why=why, by=by)
+
+
+def _role_refused(state: ClusterState, view: ClusterView, name: str, role: MemberRole | None) -> Refusal | None:
+    member = state.members[name]
+    if role is None or role is member.role:
+        return None
+    if MemberRole.WITNESS in (role, member.role):
+        text = f"{name} is {_called(member.role)}: a change to {role} sets its host up anew"
+        hint = f"`raftctl member remove {name}`, raftctl_role: {role} in the inventory, `raftctl member add {name}`"
+        return Refusal(Reason.INVALID_ROLE, text, name, hint)
+    if role is MemberRole.DATA:
+        return _silent(state, view, name)
+    if name == state.primary:
+        return Refusal(Reason.ALREADY_PRIMARY, f"{name} is the primary", name, "`raftctl switchover` first")
+    return _under_way(state, name) or _last(state, name) or _needed_for_durability(state, view, name)
+
+
+def _called(role: MemberRole) -> str:
+    return "a witness, without MySQL" if role is MemberRole.WITNESS else f"a member with the role {role}"
 
 
 def request_rebuild(state: ClusterState, view: ClusterView, name: str, *, by: str) -> BeginRebuild | list[Refusal]:
@@ -298,6 +347,8 @@ def steps(state: ClusterState, decided: Requested) -> tuple[str, ...]:
             return (*leaves, clone, f"{name} follows {state.primary} again")
         case CancelRemoval(member=name):
             return (f"{name} stays a member and follows {state.primary} again",)
+        case SetMember(member=name):
+            return _steps_of_setting(state, decided)
         case Admit(member=name):
             return (f"{state.primary} admits {name}, which follows it",)
 
@@ -322,6 +373,21 @@ def _steps_of_leaving(state: ClusterState, name: str) -> tuple[str, ...]:
     after = len(state.members) - 1
     lines.append(f"{name} leaves Raft: a majority is then {after // 2 + 1} of {after}{_warning(after)}")
     lines.append(f"{name} is no member any more; its replication account is dropped")
+    return tuple(lines)
+
+
+def _steps_of_setting(state: ClusterState, wanted: SetMember) -> tuple[str, ...]:
+    name, member = wanted.member, state.members[wanted.member]
+    lines = []
+    if wanted.zone not in (None, member.zone):
+        lines.append(f"{name} is in zone {wanted.zone or '(none)'}")
+    if wanted.priority not in (None, member.priority):
+        lines.append(f"{name} has priority {wanted.priority}")
+    if wanted.role is MemberRole.ASYNC and member.role is MemberRole.DATA:
+        lines += [f"{name} is locked out and leaves the sync set once the others hold what it acknowledged"]
+        lines += [f"{name} has the role async: it follows, never acknowledges and is never promoted"]
+    elif wanted.role is MemberRole.DATA:
+        lines += [f"{name} has the role data and joins the sync set"]
     return tuple(lines)
 
 

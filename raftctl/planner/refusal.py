@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     WOULD_LOSE_QUORUM = "would-lose-quorum"
     WOULD_LOSE_DURABILITY = "would-lose-durability"
     ALREADY_UNDER_WAY = "already-under-way"
+    INVALID_ROLE = "invalid-role"
     RAFT_REFUSED = "raft-refused"
 
 

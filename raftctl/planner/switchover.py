@@ -27,7 +27,8 @@ def request_switchover(
         ]
     if target and (refusal := _unknown_target(state, target)):
         return [refusal]
-    candidates = [target] if target else [m for m in state.data_members if m not in (state.primary, state.leaving)]
+    going = (state.primary, state.leaving, *state.retiring)
+    candidates = [target] if target else [m for m in state.data_members if m not in going]
     refusals = {m: unfit(state, view, m) for m in candidates}
     fit = [m for m in candidates if refusals[m] is None]
     if not fit:

@@ -64,7 +64,7 @@ def receives(state: ClusterState, report: MemberReport | None) -> bool:
 
 def is_to_go(state: ClusterState, member: str) -> bool:
     """Whether somebody asked for what the member must be out of S for."""
-    return member == state.leaving or member in state.rebuilds
+    return member == state.leaving or member in state.rebuilds or member in state.retiring
 
 
 def able_without(state: ClusterState, view: ClusterView, member: str) -> list[str]:
@@ -78,7 +78,9 @@ def _let_go(state: ClusterState, view: ClusterView, member: str) -> Lockout | No
     able = able_without(state, view, member)
     if len(able) < state.required_acks and not _may_lower(state, view):
         return None
-    why = "is removed" if member == state.leaving else "is to be rebuilt"
+    why = "is to be rebuilt"
+    if member in (state.leaving, *state.retiring):
+        why = "is removed" if member == state.leaving else "becomes async"
     return Lockout(based_on=state.version, member=member, why=f"{member} {why}")
 
 
@@ -179,7 +181,7 @@ def admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
     observation = _observation(report)
     if report is None or observation is None or report.version != state.version or member == state.leaving:
         return None
-    if member in state.rebuilds and member in state.sync_set:
+    if member in (*state.rebuilds, *state.retiring) and member in state.sync_set:
         return None
     if errant(report) and member in state.sync_set:
         return None  # it leaves S first; outside of S it needs its account, to be rebuilt

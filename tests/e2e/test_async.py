@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from raftctl.cluster.state import HistoryEntry
 from raftctl.sandbox.cluster import Target
 from raftctl.sandbox.distribution import MySQLDistribution
 from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
 
@@ -25,9 +27,16 @@ def async_stage(distribution: MySQLDistribution, promoted: Path) -> Iterator[Sta
     hook = promoted.with_name("after_promote")
     hook.write_text(f'#!/bin/sh\necho "$RAFTCTL_PRIMARY after $RAFTCTL_PREVIOUS_PRIMARY" >> {promoted}\n')
     hook.chmod(0o755)
-    settings = ("durability=async", f"hooks.after_promote={hook}")
+    fence = promoted.with_name("fence")
+    fence.write_text(f'#!/bin/sh\necho "$RAFTCTL_FENCE_MEMBER at $RAFTCTL_FENCE_ADDRESS" > {promoted}.fenced\n')
+    fence.chmod(0o755)
+    settings = ("durability=async", f"hooks.after_promote={hook}", f"hooks.fence={fence}")
     with stage(settings=settings) as made:
         yield made
+
+
+def fenced_from_outside(stage: Stage) -> HistoryEntry | None:
+    return next((entry for entry in stage.history() if entry.kind == "fence-from-outside"), None)
 
 
 def test_the_primarys_host_is_lost(async_stage: Stage, promoted: Path) -> None:
@@ -47,6 +56,10 @@ def test_the_primarys_host_is_lost(async_stage: Stage, promoted: Path) -> None:
         hooked = next(e for e in reversed(stage.history()) if e.kind == "hook")
         assert (hooked.member, hooked.why) == (promote.member, "after_promote: exit status 0")
         assert promoted.read_text().splitlines()[-1] == f"{promote.member} after {before.primary}"
+        told = wait_until(lambda: fenced_from_outside(stage), what="the attempt to fence is in the history", timeout=90)
+        assert (told.member, told.why) == (before.primary, "fenced: exit status 0")
+        address = stage.cluster.inventory.host(before.primary).address
+        assert promoted.with_name("promoted.fenced").read_text() == f"{before.primary} at {address}\n"
         stage.sandbox.start(before.primary, Target.HOST)
         status = stage.wait_healthy()
         assert writer.wait_for(20, 60)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from raftctl.cluster.state import HistoryEntry
 from raftctl.cluster.status_model import ClusterStatus
 from raftctl.errors import MySQLError
 from raftctl.hosts.services import Unit
@@ -87,6 +88,10 @@ def wait_until_closed(stage: Stage, member: str) -> None:
     wait_until(closed, what=f"{member} is fenced", timeout=60)
 
 
+def newest_of(stage: Stage, kind: str) -> HistoryEntry | None:
+    return next((entry for entry in reversed(stage.history()) if entry.kind == kind), None)
+
+
 def test_controller_killed_for_good(netns_stage: Stage) -> None:
     """Nobody restarts it: the guard fences at the end of the lease, and the others have another primary."""
     stage = netns_stage
@@ -97,6 +102,9 @@ def test_controller_killed_for_good(netns_stage: Stage) -> None:
         stage.wait(lambda s: other_is_primary(s, old), "another primary")
         wait_until_closed(stage, old)
         assert writer.wait_for(20, 60), stage.story()
+        tried = wait_until(lambda: newest_of(stage, "fence-from-outside"), what="the leader's attempt", timeout=60)
+        assert (tried.member, tried.epoch) == (old, stage.status().epoch), stage.story()
+        assert "its mysqld" in tried.why, tried  # the guard may have killed it in the middle
         stage.sandbox.start(old, Target.CONTROLLER)
         stage.wait_healthy()
     stage.verify(writer)

@@ -29,6 +29,10 @@ def reopened(stage: Stage) -> Stage:
     return dataclasses.replace(stage, cluster=open_cluster(Options(inventory=stage.sandbox.inventory)))
 
 
+def member_rows(stage: Stage) -> dict[str, tuple[str, bool | None, int]]:
+    return {row.name: (row.role, row.in_sync_set, row.priority) for row in stage.status().members}
+
+
 def accounts(stage: Stage, at: str) -> set[str]:
     with connect(stage.own_endpoint(at), connect_timeout=10.0, timeout=10.0) as conn:
         return {row["user"] for row in conn.query("SELECT user AS user FROM mysql.user")}
@@ -76,4 +80,30 @@ def test_add_replace_and_remove_under_load(netns_stage: Stage) -> None:
         member(stage, "add", old)
         stage.wait_healthy()
         assert writer.wait_for(20, 60)
+    stage.verify(writer)
+
+
+def test_a_replica_becomes_async_and_acknowledges_again(netns_stage: Stage) -> None:
+    """While it is async nobody counts on it, and nobody promotes it."""
+    stage = reopened(netns_stage)
+    status = stage.wait_healthy()
+    assert status.primary
+    name = next(row.name for row in status.members if row.name != status.primary and row.in_sync_set)
+    assert raftctl(stage, "member", "set", status.primary, "role=async", "--yes").returncode == 1
+    with stage.writing() as writer:
+        member(stage, "set", name, "role=async", "priority=7")
+        stage.wait_healthy()
+        assert member_rows(stage)[name] == ("async", False, 7)
+        with connect(stage.own_endpoint(name), connect_timeout=10.0, timeout=10.0) as conn:
+            assert conn.scalar("SELECT @@GLOBAL.rpl_semi_sync_replica_enabled") == 0
+        refused = raftctl(stage, "switchover", "--to", name, "--yes")
+        assert refused.returncode == 1
+        assert "async" in refused.stderr
+        assert writer.errors == []
+        stage.sandbox.kill(status.primary, Target.MYSQLD)
+        assert stage.wait_new_primary(status.primary).primary != name
+        stage.wait_healthy()
+        member(stage, "set", name, "role=data", "priority=0")
+        stage.wait_healthy()
+        assert member_rows(stage)[name] == ("data", True, 0)
     stage.verify(writer)

@@ -157,6 +157,17 @@ def test_k_grows_after_the_primary_waits_for_more() -> None:
     assert (lowered.required_acks, lowered.source_acks) == (1, 1)
 
 
+def test_zone_and_priority_change_at_once() -> None:
+    state = applied(STEADY, c.SetMember(based_on=10, member="db3", zone="b", priority=7))
+    assert (state.members["db3"].zone, state.members["db3"].priority) == ("b", 7)
+    assert state.members["db3"].role is MemberRole.DATA
+
+
+def test_a_failover_keeps_the_role_of_the_member_that_it_promotes() -> None:
+    failing = a_change(Phase.FAILOVER, retiring=("db2", "db3"))
+    assert applied(failing, a_promote(failing, target="db2")).retiring == ("db3",)
+
+
 def test_pause_and_resume_are_no_decisions() -> None:
     paused = applied(STEADY, c.PauseFailover(reason="upgrade", by="ann", at_ms=5))
     assert paused.paused is not None
@@ -454,6 +465,26 @@ REJECTIONS = {
         a_state(leaving="db3"),
         c.RemoveMember(based_on=10, member="db3"),
     ),
+    "make a witness of a member with data": (
+        Rejection.INVALID_ROLE,
+        STEADY,
+        c.SetMember(based_on=10, member="db3", role=MemberRole.WITNESS),
+    ),
+    "make the primary async": (
+        Rejection.STILL_NEEDED,
+        STEADY,
+        c.SetMember(based_on=10, member="db1", role=MemberRole.ASYNC),
+    ),
+    "set what is so": (
+        Rejection.NOTHING_TO_DO,
+        STEADY,
+        c.SetMember(based_on=10, member="db3", role=MemberRole.DATA, priority=0),
+    ),
+    "make a member of S async": (
+        Rejection.STILL_NEEDED,
+        a_state(retiring=("db3",)),
+        c.CompleteRetirement(based_on=10, member="db3"),
+    ),
     "rebuild the primary": (
         Rejection.STILL_NEEDED,
         STEADY,
@@ -528,6 +559,9 @@ def command_on(draw: st.DrawFn, version: int) -> c.AnyCommand:
             )
         case c.AddMember:
             return c.AddMember(based_on=based_on, member=a_member(name))
+        case c.SetMember:
+            role = draw(st.sampled_from((None, *MemberRole)))
+            return c.SetMember(based_on=based_on, member=name, role=role, priority=draw(st.integers(0, 1)))
         case c.BeginRebuild:
             return c.BeginRebuild(based_on=based_on, member=name, server_uuid="u")
         case c.Record:

@@ -20,6 +20,7 @@ from raftctl.planner.membership import (
     request_rebuild,
     request_rejoin,
     request_removal,
+    request_set,
     steps,
 )
 from raftctl.planner.refusal import Reason, Refusal
@@ -72,8 +73,16 @@ def rejoin(state: ClusterState, name: str, **view: Any) -> c.CancelRemoval | c.A
     return request_rejoin(state, seen(state, **view), name, by="dba")
 
 
+def set_role(state: ClusterState, name: str, role: MemberRole, **view: Any) -> c.SetMember | list[Refusal]:
+    return request_set(state, seen(state, **view), name, role=role, by="dba")
+
+
 # --- refused ----------------------------------------------------------------------------------------
 
+WITH_ASYNC = a_state(
+    members=[*(a_member(f"db{i}") for i in (1, 2, 3)), a_member("db4", role=MemberRole.ASYNC)],
+    sync_set=("db1", "db2", "db3"),
+)
 DURABILITY_2 = a_state(settings=Settings(durability="2"), required_acks=2)
 DOWN = a_report("db3", state=STEADY, mysql=MySQLState.DOWN)
 LOST = a_report("db3", state=STEADY, seen=a_replica(channel=a_channel(receiver="CONNECTING")), mysql=MySQLState.JOINING)
@@ -122,6 +131,19 @@ REFUSALS: dict[str, tuple[Reason, Callable[[], object]]] = {
     "rebuild a silent one": (Reason.NOT_REPORTING, lambda: rebuild(STEADY, "db3", missing=["db3"])),
     "rebuild a dead mysqld": (Reason.MYSQLD_DOWN, lambda: rebuild(STEADY, "db3", reports=[DOWN])),
     "rebuild the only one that acknowledges": (Reason.WOULD_LOSE_DURABILITY, lambda: rebuild(TWO, "db2")),
+    "make the primary async": (Reason.ALREADY_PRIMARY, lambda: set_role(STEADY, "db1", MemberRole.ASYNC)),
+    "make the last replica async": (Reason.WOULD_LOSE_DURABILITY, lambda: set_role(TWO, "db2", MemberRole.ASYNC)),
+    "make one async while another is removed": (
+        Reason.CHANGE_UNDER_WAY,
+        lambda: set_role(LEAVING, "db2", MemberRole.ASYNC),
+    ),
+    "give a witness data": (Reason.INVALID_ROLE, lambda: set_role(TWO, "w1", MemberRole.DATA)),
+    "take the data of a member": (Reason.INVALID_ROLE, lambda: set_role(STEADY, "db3", MemberRole.WITNESS)),
+    "let a silent one acknowledge": (
+        Reason.NOT_REPORTING,
+        lambda: set_role(WITH_ASYNC, "db4", MemberRole.DATA, missing=["db4"]),
+    ),
+    "set a stranger": (Reason.UNKNOWN_MEMBER, lambda: set_role(STEADY, "db9", MemberRole.DATA)),
     "rejoin with errant transactions": (
         Reason.ERRANT_TRANSACTIONS,
         lambda: rejoin(STEADY, "db3", reports=[ERRANT]),
@@ -171,9 +193,14 @@ def test_every_request_says_what_would_be_done() -> None:
         removal(STEADY, "db1"),
         rebuild(STEADY, "db3"),
         rejoin(LEAVING, "db3"),
+        set_role(STEADY, "db3", MemberRole.ASYNC),
+        request_set(STEADY, seen(STEADY), "db1", zone="b", priority=3, by="dba"),
         c.Admit(based_on=10, member="db3"),
     ]
     assert all(not isinstance(r, list) and steps(STEADY, r) for r in requests)
+    wanted = set_role(WITH_ASYNC, "db4", MemberRole.DATA, reports=[a_report("db4", state=WITH_ASYNC)])
+    assert isinstance(wanted, c.SetMember)
+    assert steps(WITH_ASYNC, wanted) == ("db4 has the role data and joins the sync set",)
 
 
 # --- step by step -----------------------------------------------------------------------------------
@@ -295,6 +322,38 @@ def test_a_member_to_be_rebuilt_leaves_the_sync_set_and_is_admitted_for_its_clon
     state, verdict = step(state, seen(state, reports=[other]))
     assert verdict.command == c.CompleteRebuild(based_on=13, member="db3")
     assert kinds(state, seen(state)) == "GrowSyncSet"
+
+
+def test_a_member_becomes_async_once_it_cannot_acknowledge_any_more() -> None:
+    state = applied(STEADY, c.SetMember(based_on=10, member="db3", role=MemberRole.ASYNC))
+    assert state.members["db3"].role is MemberRole.DATA
+    for expected in (c.Lockout, c.ShrinkSyncSet):
+        state, verdict = step(state, seen(state))
+        assert isinstance(verdict.command, expected)
+    assert decide(state, seen(state)).command is None  # it would acknowledge
+    state, verdict = step(state, seen(state, reports=[silent_replica("db3", state)]))
+    assert isinstance(verdict.command, c.Admit)
+    state, verdict = step(state, seen(state, reports=[silent_replica("db3", state)]))
+    assert isinstance(verdict.command, c.CompleteRetirement)
+    assert (state.data_members, state.required_acks, state.retiring) == (("db1", "db2"), 1, ())
+    assert decide(state, seen(state)) == Verdict()
+
+
+def test_an_async_member_acknowledges_before_it_counts() -> None:
+    state = applied(WITH_ASYNC, c.SetMember(based_on=10, member="db4", role=MemberRole.DATA))
+    assert (state.joining, state.required_acks) == (("db4",), 1)
+    for expected in (c.GrowSyncSet, c.CompleteJoin):
+        state, verdict = step(state, seen(state))
+        assert isinstance(verdict.command, expected)
+    assert kinds(state, seen(state)) == "ChangeAcks"
+
+
+def test_a_retirement_is_called_off() -> None:
+    state = applied(STEADY, c.SetMember(based_on=10, member="db3", role=MemberRole.ASYNC))
+    assert isinstance(set_role(state, "db3", MemberRole.DATA), c.SetMember)
+    assert set_role(state, "db3", MemberRole.ASYNC) == []
+    state = applied(state, c.SetMember(based_on=11, member="db3", role=MemberRole.DATA))
+    assert (state.retiring, decide(state, seen(state))) == ((), Verdict())
 
 
 def test_the_name_of_a_removed_member_is_free() -> None:
