@@ -50,13 +50,14 @@ e2e: $(READY) ## bootstrap over SSH on container hosts with systemd; needs root 
 	$(BIN)/pytest tests/containers -v
 
 SEEDS ?= 10000
-simulate: $(READY) ## SEEDS lives of simulated Raft groups, and of simulated clusters
+simulate: $(READY) ## SEEDS lives of simulated Raft groups and clusters; every interleaving of a few steps
 	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
+	RAFTCTL_MODEL_DEPTH=8 $(BIN)/pytest tests/simulation/test_exhaustive_model.py -k no_interleaving -n auto -q --timeout 0
 	RAFTCTL_MODEL_SEEDS=0-$(SEEDS) $(BIN)/pytest tests/simulation/test_cluster_model.py -k no_seed -n auto -q --timeout 0
 
 mutants: $(READY) ## break every rule of Raft and of the decisions once, and see who notices
 	$(BIN)/python -m tests.simulation.mutants
-	$(BIN)/pytest tests/simulation/test_cluster_model.py -k broken_rule -n auto -v
+	$(BIN)/pytest tests/simulation -k broken_rule -n auto -v
 
 ROUNDS ?= 5
 bench-raft: $(READY) ## our Raft beside etcd and PySyncObj, in ROUNDS interleaved rounds
