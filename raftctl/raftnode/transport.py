@@ -277,7 +277,9 @@ class PeerTransport:
             self._closed(connection, reason, peer.address.host)
             ended.set()
 
-        handshake = DiallerHandshake(key=self._key, other_keys=self._other_keys, me=self._me, peer_id=peer.node_id)
+        handshake = DiallerHandshake(
+            key=self._key, other_keys=self._other_keys, me=self._me, peer_id=peer.node_id, peer_uid=peer.uid
+        )
         connection = self._connection(handshake, opened, closed)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):

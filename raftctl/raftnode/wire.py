@@ -144,10 +144,19 @@ class DiallerHandshake:
     """The dialler's side: send `hello`, feed the answer to `on_reply`. The acceptor says by its answer which key is
     used: `other_keys` are accepted, too, while the cluster key is replaced."""
 
-    def __init__(self, *, key: ClusterKey, other_keys: Sequence[ClusterKey] = (), me: Identity, peer_id: str) -> None:
+    def __init__(
+        self,
+        *,
+        key: ClusterKey,
+        other_keys: Sequence[ClusterKey] = (),
+        me: Identity,
+        peer_id: str,
+        peer_uid: str = "",
+    ) -> None:
         self._keys = (key, *other_keys)
         self._me = me
         self._peer_id = peer_id
+        self._peer_uid = peer_uid
         self._hello = _encode(_Hello(PROTOCOL_VERSION, me, peer_id, secrets.token_bytes(_NONCE_BYTES)))
 
     @property
@@ -163,7 +172,7 @@ class DiallerHandshake:
         key = self._key_of(reply.mac, lambda key: key.mac(b"welcome", self._hello, unsigned))
         if (reason := _mismatch(self._me, reply.identity)) is not None:
             raise Refused(reason, node_id=reply.identity.node_id)
-        if reply.identity.node_id != self._peer_id:
+        if (reply.identity.node_id, reply.identity.uid) != (self._peer_id, self._peer_uid):
             raise Refused(Refusal.WRONG_PEER, node_id=reply.identity.node_id)
         proof = key.mac(b"proof", self._hello, unsigned)
         transcript = (self._hello, unsigned)

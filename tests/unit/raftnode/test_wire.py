@@ -64,6 +64,14 @@ def handshake(
     return session, a.on_proof(proof)
 
 
+def test_the_dialler_proves_nothing_to_an_earlier_host_of_the_name() -> None:
+    """Else that host would believe for a moment that it belongs to the cluster."""
+    earlier = Identity("orders", 1, "db2", b"instance", uid="earlier")
+    with pytest.raises(Refused) as caught:
+        handshake(acceptor=earlier)
+    assert caught.value.reason is Refusal.WRONG_PEER
+
+
 def open_sessions() -> tuple[Session, Session]:
     return handshake()
 
