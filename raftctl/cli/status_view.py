@@ -52,8 +52,13 @@ def draw(status: ClusterStatus, width: int) -> RenderableType:
         for issue in status.issues
     ]
     members = table(_COLUMNS, [_cells(row, status) for row in status.members], width)
-    blank = [Text("")] if issues else []
-    return Group(summary, Text(""), members, *blank, *issues)
+    saved = [
+        Text(f"{row.name}: removed transactions are saved in {row.mysql.saved}", "dim")
+        for row in status.members
+        if row.mysql is not None and row.mysql.saved
+    ]
+    blank = [Text("")] if issues or saved else []
+    return Group(summary, Text(""), members, *blank, *issues, *saved)
 
 
 def summary_text(status: ClusterStatus) -> str:

@@ -29,7 +29,8 @@ class MySQLState(enum.StrEnum):
 class MySQLFacts(msgspec.Struct, frozen=True):
     """`observation` is the last one; while `state` is DOWN or UNRESPONSIVE it is what was seen before.
     `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due.
-    `damage`: what InnoDB said about damaged data, "" when it said nothing."""
+    `damage`: what InnoDB said about damaged data, "" when it said nothing. `saved`: the latest file
+    of transactions that were removed here, "" without any."""
 
     state: MySQLState
     observation: MySQLObservation | None = None
@@ -37,6 +38,7 @@ class MySQLFacts(msgspec.Struct, frozen=True):
     errant: GTIDSet = GTIDSet()  # what it executed and the primary did not
     disk_waits_seconds: float = 0.0
     damage: str = ""
+    saved: str = ""
 
     @property
     def disk_stalled(self) -> bool:

@@ -239,6 +239,7 @@ def _mysql_row(evidence: Evidence, name: str, member: Member) -> MySQLRow:
         errant=str(mysql.errant),
         disk_waits_seconds=mysql.disk_waits_seconds,
         damage=mysql.damage,
+        saved=mysql.saved,
     )
     seen = mysql.observation
     if seen is None:

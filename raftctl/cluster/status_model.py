@@ -93,7 +93,8 @@ class MySQLRow(msgspec.Struct, frozen=True):
     of the primary's transactions are not executed here; `receive_gap`: how many are not even received.
     `acknowledging_replicas` and `waiting_commits` are the primary's. `lag_seconds` is a replica's.
     `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due.
-    `damage`: what InnoDB said about damaged data, "" for nothing."""
+    `damage`: what InnoDB said about damaged data, "" for nothing. `saved`: the latest file, on that host, of
+    transactions that were removed there because the primary lacks them, "" without any."""
 
     address: str
     version: str | None = None
@@ -112,6 +113,7 @@ class MySQLRow(msgspec.Struct, frozen=True):
     waiting_commits: int | None = None
     disk_waits_seconds: float | None = None
     damage: str | None = None
+    saved: str | None = None
 
 
 class MemberRow(msgspec.Struct, frozen=True):

@@ -19,7 +19,9 @@ from raftctl.mysql.clone import AfterClone
 from raftctl.mysql.errors import StatementTimeout
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import Source
+from raftctl.mysql.saved import Saved, save_transactions
 from raftctl.mysql.sessions import end_own_sessions
+from raftctl.mysql.tail import server_files
 from raftctl.planner import local as plan
 from raftctl.secret import Secret
 
@@ -141,6 +143,16 @@ class Hands:
         """Whether mysqld was last told to replicate with the present password. Safe to call from any thread."""
         member = self._members().get(self._me)
         return member is None or self._source_password.is_known(self._password_of(self._me, member.uid))
+
+    def save_lost(self, donor: str) -> Saved | None:
+        """Before a rebuild: copy what this server executed and the donor does not have, None when there is nothing.
+        Raises MySQLError, OSError, BinlogError."""
+        conn = self._open()
+        lost = observe(conn).gtid_executed - self.held_by(donor)
+        if not lost:
+            return None
+        files = server_files(conn, timeout=STATEMENT_SECONDS)
+        return save_transactions(files, lost, self._directory / gate_protocol.TAILS)
 
     def _rebuild(self, action: plan.Rebuild) -> None:
         """The gate, which mysqld passes on its way up, sees the mark and has a new server UUID chosen."""

@@ -51,6 +51,12 @@ class Fenced(NamedTuple):
         return {**outcomes, "killed": self.killed}
 
 
+def is_worth_a_line(failures: int) -> bool:
+    """Success, and failure for the 1st, 2nd, 4th, 8th time: a disk may be stalled for hours, and every line is kept in
+    the log of the whole cluster."""
+    return failures & (failures - 1) == 0
+
+
 class Ladder:
     """Fences one mysqld. Its methods block; call them through `executor`, which is used for nothing else."""
 

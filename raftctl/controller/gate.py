@@ -118,7 +118,7 @@ class Gate:
             tail.apply(plan, files)
             count = plan.gtids.count()
             self._start(f"{count} transactions were cut off: {plan.gtids}; saved in {saved}")
-            why = f"{count} transactions that nobody acknowledged and {compared.primary} lacks"
+            why = f"{count} transactions that nobody acknowledged and {compared.primary} lacks; saved in {saved}"
             talk.ask(Tell("tail-cut", why, {"count": count, "gtids": str(plan.gtids), "saved": str(saved)}))
 
     def _say(self, text: str) -> None:

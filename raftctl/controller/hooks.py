@@ -22,6 +22,7 @@ from raftctl.cluster.state import ClusterState, Phase
 logger = logging.getLogger(__name__)
 
 HOOK_SECONDS: Final = 60.0
+_END_SECONDS: Final = 5.0  # of a killed process
 _OUTPUT_BYTES: Final = 500
 
 
@@ -103,7 +104,8 @@ async def _outcome(program: str, environment: Mapping[str, str], timeout: float)
         if not ended:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            with contextlib.suppress(TimeoutError):  # one in a stalled write does not even end when it is killed
+                await asyncio.wait_for(process.wait(), _END_SECONDS)
     last = " ".join(output[-_OUTPUT_BYTES:].decode(errors="replace").split())
     status = -1 if process.returncode is None else process.returncode
     return status, f"exit status {status}" + (f": {last}" if status and last else "")

@@ -28,13 +28,15 @@ from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.corruption import CorruptionWatch
 from raftctl.controller.disk import DiskWatch
 from raftctl.controller.errant import ErrantWatch
-from raftctl.controller.fencing import KILL_SECONDS, Fenced, Ladder
+from raftctl.controller.fencing import KILL_SECONDS, Fenced, Ladder, is_worth_a_line
 from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
 from raftctl.controller.rebuilding import Copy, Rebuilding
 from raftctl.errors import HostError, MySQLError
 from raftctl.hosts.services import ServiceManager, Unit
+from raftctl.mysql.binlog import BinlogError
 from raftctl.mysql.client import Connection, Endpoint
+from raftctl.mysql.saved import newest
 from raftctl.mysql.tail import directories_of
 from raftctl.planner import local as plan
 from raftctl.secret import Secret
@@ -140,6 +142,7 @@ class Keeper:
         self._wake = log.watch()
         self._sentinel: Connection | None = None
         self._fencing: asyncio.Task[None] | None = None
+        self._fence_failures = 0  # in a row
         self._services = services
         self._session = 0
         self._stopped_epoch = 0
@@ -318,6 +321,7 @@ class Keeper:
             errant=errant,
             disk_waits_seconds=self._disk_waits,
             damage=self.corruption.of(look.observation.server_uuid),
+            saved=newest(self._directory / gate_protocol.TAILS),
         )
 
     async def _watch_for_death(self) -> None:
@@ -398,6 +402,7 @@ class Keeper:
     async def _rebuild(self, action: plan.Rebuild, state: ClusterState) -> None:
         """CLONE takes its time, so the loop goes on looking meanwhile; nothing else is done to mysqld."""
         self._record(Record(kind="rebuild-started", member=self._me, epoch=state.epoch, why=action.why, by=self._me))
+        await self._save_lost(action.donor, state)
         try:
             await asyncio.get_running_loop().run_in_executor(self._acting, self._hands.carry_out, action)
         except (MySQLError, HostError) as error:
@@ -411,6 +416,23 @@ class Keeper:
             self._hands.forget()
             self._asked_epoch = 0
             self.poke()
+
+    async def _save_lost(self, donor: str, state: ClusterState) -> None:
+        """What the rebuild throws away and nobody else has. A copy that cannot be made does not hold the rebuild up."""
+        try:
+            saved = await asyncio.get_running_loop().run_in_executor(self._acting, self._hands.save_lost, donor)
+        except (MySQLError, OSError, BinlogError) as error:
+            why = f"what {donor} lacks could not be copied: {error}"
+            record = Record(kind="errant-not-saved", member=self._me, epoch=state.epoch, why=why, by=self._me)
+        else:
+            if saved is None:
+                return
+            count = saved.gtids.count()
+            why = f"{count} transactions that {donor} lacks; saved in {saved.path}"
+            record = Record(kind="errant-saved", member=self._me, epoch=state.epoch, why=why, by=self._me)
+            detail = {"count": count, "gtids": str(saved.gtids), "saved": saved.path}
+            record = msgspec.structs.replace(record, detail=detail)
+        self._record(record)
 
     async def _watch_rebuild(self, look: Look, state: ClusterState) -> Copy:
         """Notice that a CLONE is complete, or give it up: mysqld's end is what surely ends it."""
@@ -451,7 +473,9 @@ class Keeper:
         try:
             fenced = await asyncio.get_running_loop().run_in_executor(self._ladder.executor, self._ladder.climb)
             logger.warning("fenced: %s", fenced)
-            self._record(_fence_record(self._me, self._log.state.epoch, why, fenced))
+            self._fence_failures = 0 if fenced.fenced else self._fence_failures + 1
+            if is_worth_a_line(self._fence_failures):
+                self._record(_fence_record(self._me, self._log.state.epoch, why, fenced, self._fence_failures))
             if not fenced.fenced:
                 await asyncio.sleep(FENCE_RETRY_SECONDS)
         except (MySQLError, HostError) as error:
@@ -501,6 +525,7 @@ def _outline(report: MemberReport) -> tuple[object, ...]:
     )
 
 
-def _fence_record(me: str, epoch: int, why: str, fenced: Fenced) -> Record:
+def _fence_record(me: str, epoch: int, why: str, fenced: Fenced, failures: int) -> Record:
     kind = "fenced" if fenced.fenced else "fencing-failed"
+    why = f"{why}; {failures} attempts failed" if failures > 1 else why
     return Record(kind=kind, member=me, epoch=epoch, why=why, by=me, detail=fenced.detail())

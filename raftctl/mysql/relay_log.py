@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection
+from raftctl.mysql.errors import NotVerified
 
 # After how many events MySQL syncs the relay log of a replica that acknowledges nothing: seldom. It is its default.
 UNSYNCED_EVENTS: Final = 10_000
 
+# An fsync has no deadline and cannot be ended: on a disk that stalls, this thread waits and nobody else.
+_syncing = ThreadPoolExecutor(1, thread_name_prefix="relay-log")
 
-def sync_relay_logs(conn: Connection) -> None:
+
+def sync_relay_logs(conn: Connection, *, timeout: float) -> None:
     """Make durable everything that was received until now; cheap when it is already.
 
-    An fsync has no deadline: on a disk that stalls this does not return, and so nothing is promised on it. Call it
-    where fencing does not wait. Only a stopped receiver, or one that syncs every event (sync_relay_log = 1), adds
-    nothing that is left out. The server runs on this host. Raises MySQLError when the files cannot be read. Manual:
+    Only a stopped receiver, or one that syncs every event (sync_relay_log = 1), adds nothing that is left out. The
+    server runs on this host. Raises NotVerified when the disk did not take it within `timeout` seconds, and MySQLError
+    when the files cannot be read. Manual:
     https://dev.mysql.com/doc/refman/8.4/en/replication-options-replica.html#sysvar_sync_relay_log"""
     row = conn.query("SELECT @@GLOBAL.relay_log_index AS place, @@GLOBAL.datadir AS datadir")[0]
-    index = Path(row["datadir"], row["place"] or "")
+    done = _syncing.submit(_sync_all, Path(row["datadir"]), row["place"] or "")
     try:
-        names = index.read_text().splitlines() if index.is_file() else []
-        for path in (*(Path(row["datadir"], name) for name in names), index.parent):
-            _sync(path)
+        done.result(timeout)
+    except TimeoutError:
+        done.cancel()
+        raise NotVerified(f"{conn.endpoint}: the disk did not take the relay log within {timeout:g} s") from None
     except OSError as error:
         raise MySQLError(
             f"{conn.endpoint}: the relay log cannot be synced: {error}", hint="raftctl needs to read MySQL's files"
         ) from error
+
+
+def _sync_all(datadir: Path, place: str) -> None:
+    index = datadir / place
+    names = index.read_text().splitlines() if index.is_file() else []
+    for path in (*(datadir / name for name in names), index.parent):
+        _sync(path)
 
 
 def _sync(path: Path) -> None:

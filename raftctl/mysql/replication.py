@@ -45,7 +45,7 @@ def stop_receiver(conn: Connection, *, spare: Collection[int], timeout: float) -
     end_own_sessions(conn, spare=spare, timeout=timeout)
     conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
     require(conn, "the receiver to stop", lambda: receiver_state(conn) == "OFF", timeout)
-    sync_relay_logs(conn)  # what is said to be held must be there after a power failure, too
+    sync_relay_logs(conn, timeout=timeout)  # what is said to be held must be there after a power failure, too
 
 
 def start_receiver(conn: Connection, *, timeout: float) -> None:
@@ -126,11 +126,11 @@ def point_to(conn: Connection, source: Source, *, timeout: float) -> None:
         " FROM performance_schema.replication_connection_configuration WHERE CHANNEL_NAME = ''"
     )
     has_our_options = bool(configured and configured[0]["is_ours"])
-    if has_our_options:
-        conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
-    else:
-        conn.execute("STOP REPLICA", timeout=timeout)
+    conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
     _refuse_unapplied(conn)
+    if not has_our_options:
+        end_applier(conn, timeout=timeout)
+        stop_replica(conn, timeout=timeout)
     conn.execute(
         # a statement that does not name the period sets it to half of replica_net_timeout
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s,"

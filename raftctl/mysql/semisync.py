@@ -118,7 +118,7 @@ def become_replica(conn: Connection, *, acknowledging: bool, timeout: float) -> 
         conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
         require(conn, "the receiver to stop", lambda: receiver_state(conn) == "OFF", timeout)
     if acknowledging:
-        sync_relay_logs(conn)
+        sync_relay_logs(conn, timeout=timeout)
     else:
         conn.execute("SET GLOBAL sync_relay_log = %s", (UNSYNCED_EVENTS,), timeout=timeout)
     if restart:

@@ -10,7 +10,10 @@ import pytest
 from raftctl.controller import rebuild_mark
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
+from raftctl.sandbox.distribution import MySQLDistribution
+from tests.e2e.test_detection import write_errant
 from tests.e2e.test_failures import raftctl
+from tests.integration.tail.test_cut_on_mysqld import assert_mysqlbinlog_reads
 from tests.support.damage import age_last_page, has_pages
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
@@ -46,9 +49,13 @@ def test_a_replica_whose_innodb_reports_damage_is_rebuilt(netns_stage: Stage) ->
     stage.verify(writer)
 
 
-def test_a_copy_whose_first_start_is_interrupted_is_made_again(netns_stage: Stage) -> None:
+def test_a_copy_whose_first_start_is_interrupted_is_made_again(
+    netns_stage: Stage, distribution: MySQLDistribution
+) -> None:
+    """What it throws away is saved before."""
     stage = netns_stage
     replica = a_replica(stage)
+    errant = write_errant(stage, replica)
     begun = kinds(stage, replica).count("rebuild-started")
     directory = stage.sandbox.directory / replica / "state"  # the controller's own
     with stage.writing() as writer:
@@ -58,7 +65,11 @@ def test_a_copy_whose_first_start_is_interrupted_is_made_again(netns_stage: Stag
         done = command.result()
         assert done.returncode == 0, done
         assert kinds(stage, replica).count("rebuild-started") == begun + 2
-        stage.wait_healthy()
+        status = stage.wait_healthy()
+        (saved,) = [entry for entry in stage.history() if entry.kind == "errant-saved"]
+        assert (saved.member, saved.detail["gtids"]) == (replica, str(errant))
+        assert [m.mysql.saved for m in status.members if m.name == replica and m.mysql] == [saved.detail["saved"]]
+        assert_mysqlbinlog_reads(distribution, Path(str(saved.detail["saved"])), errant)
     stage.verify(writer)
 
 

@@ -143,6 +143,19 @@ def test_a_replica_drops_it_when_its_next_source_does_not_have_it(mysqld_factory
     wait_until(lambda: not has_begun(replica), what="its applier has rolled it back")
 
 
+def test_a_channel_with_options_of_its_own_is_repointed_at_once(mysqld_factory: MySQLFactory) -> None:
+    promoted, replica = half_received(mysqld_factory)
+    with promoted.admin() as admin:
+        forget_source(admin, timeout=20.0)
+    with replica.root() as root:
+        root.execute("STOP REPLICA IO_THREAD")
+        root.execute("CHANGE REPLICATION SOURCE TO SOURCE_CONNECT_RETRY = 7")
+    repoint(replica, promoted)
+    with replica.admin() as admin:
+        start_applier(admin, timeout=DEADLINE_S)
+    assert not has_begun(replica)
+
+
 def test_a_replica_applies_it_anew_when_its_next_source_has_it(mysqld_factory: MySQLFactory) -> None:
     source, promoted, replica = replicas_of_a_big_table(mysqld_factory)
     with (
