@@ -7,6 +7,7 @@ repeated: a host that belongs to the new incarnation already is left as it is.
 from __future__ import annotations
 
 import contextlib
+import secrets as random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,10 @@ from raftctl.bootstrap.survey import own_endpoint
 from raftctl.cluster.codec import from_json, to_json
 from raftctl.cluster.commands import ForceMembers
 from raftctl.cluster.facts import MemberFacts
+from raftctl.cluster.state import ClusterState
 from raftctl.controller.config import Secrets, load_secrets
 from raftctl.controller.forced import LogEnd
+from raftctl.controller.incarnation import UNDECIDED
 from raftctl.errors import HostError, MySQLError, NoQuorumError
 from raftctl.hosts.reach import reach, services_of
 from raftctl.hosts.services import Unit
@@ -68,7 +71,20 @@ def take_census(cluster: ClusterInventory, survivors: Sequence[str]) -> dict[str
     ) and time.monotonic() < deadline:
         time.sleep(formation.POLL_SECONDS)
         found |= {name: _ask(cluster.host(name), api, secrets) for name in late}
-    return found
+    return found | {name: _with_logged_state(cluster.host(name), found[name]) for name in survivors}
+
+
+def _with_logged_state(host: InventoryHost, found: Census) -> Census:
+    """A controller that started after the majority was lost has applied less than its log has, or nothing."""
+    if found.host_error or found.facts is None:
+        return found
+    try:
+        state: ClusterState = from_json(_run(host, "log-state"), ClusterState)
+    except HostError:
+        return found
+    if state.version <= found.facts.state.version:
+        return found
+    return msgspec.structs.replace(found, facts=msgspec.structs.replace(found.facts, state=state))
 
 
 def _is_late(host: InventoryHost, found: Census) -> bool:
@@ -146,11 +162,12 @@ def _change_logs(survivors: Sequence[InventoryHost], plan: ForcePlan, *, by: str
         target=plan.target,
         certificate=plan.certificate,
         why="; ".join(plan.losses),
+        branch=random.token_hex(4),
     )
-    _run(heir, "go-on-alone", data=to_json(command))
+    end = _decode_end(_run(heir, "go-on-alone", data=to_json(command)))  # of an earlier attempt, when there was one
     for host in survivors:
         if host is not heir:
-            _run(host, "begin-anew", str(plan.incarnation))
+            _run(host, "begin-anew", str(end.incarnation), end.branch)
     return heir.name
 
 
@@ -171,7 +188,7 @@ def _fence(host: InventoryHost, incarnation: int) -> None:
     services.kill(Unit.CONTROLLER, timeout=CALL_SECONDS)
     if host.has_mysql:
         services.kill(Unit.MYSQLD, timeout=CALL_SECONDS)
-    _run(host, "begin-anew", str(incarnation))
+    _run(host, "begin-anew", str(incarnation), UNDECIDED)
     services.unmask(Unit.CONTROLLER, timeout=CALL_SECONDS)
     services.start(Unit.CONTROLLER, timeout=CALL_SECONDS)
 

@@ -40,6 +40,7 @@ def guard(config: Config) -> None:
 
 
 Incarnation = Annotated[int, typer.Argument(metavar="INCARNATION")]
+Branch = Annotated[str, typer.Argument(metavar="BRANCH")]
 
 
 @app.command("log-end", hidden=True)
@@ -49,6 +50,15 @@ def log_end(config: Config) -> None:
     from raftctl.controller.forced import log_end as end_of
 
     typer.echo(to_json(end_of(config)))
+
+
+@app.command("log-state", hidden=True)
+def log_state(config: Config) -> None:
+    """Print the state of the cluster by the whole log of this host's controller, as JSON."""
+    from raftctl.cluster.codec import to_json
+    from raftctl.controller.forced import logged_state
+
+    typer.echo(to_json(logged_state(config)))
 
 
 @app.command("go-on-alone", hidden=True)
@@ -62,11 +72,11 @@ def go_on_alone(config: Config) -> None:
 
 
 @app.command("begin-anew", hidden=True)
-def begin_anew(config: Config, incarnation: Incarnation) -> None:
+def begin_anew(config: Config, incarnation: Incarnation, branch: Branch) -> None:
     """Have this host's stopped controller join a later incarnation with an empty log."""
     from raftctl.controller.forced import begin_anew as begin
 
-    begin(config, incarnation)
+    begin(config, incarnation, branch)
 
 
 @app.command("hand-over")

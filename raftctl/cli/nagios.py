@@ -46,6 +46,7 @@ _CODES = {
             IssueCode.PRIMARY_NOT_WRITABLE,
             IssueCode.PRIMARY_UNREACHABLE,
             IssueCode.TWO_WRITABLE,
+            IssueCode.TWO_BRANCHES,
             IssueCode.DATA_DAMAGED,
         }
     ),

@@ -264,6 +264,7 @@ def _force_members(state: ClusterState, command: c.ForceMembers) -> ClusterState
     return replace(
         _end_reign(state, phase=Phase.PROMOTING, target=""),
         incarnation=command.incarnation,
+        branch=command.branch,
         failover_cause="",
         primary=command.target,
         floor=command.certificate,

@@ -132,7 +132,8 @@ class ChangeAcks(Decision, frozen=True, kw_only=True, tag="change-acks"):
 class ForceMembers(Command, frozen=True, kw_only=True, tag="force-members"):
     """The majority is lost for good, and a person goes on with `survivors` (rule R10). Written into the log of a
     stopped controller, which then is the only voter; `learners` are all others: they begin anew. `target` is the
-    primary, with `certificate`, all that it holds."""
+    primary, with `certificate`, all that it holds. `branch` is random: another person may force another membership of
+    the same number."""
 
     incarnation: int
     survivors: tuple[str, ...]
@@ -140,6 +141,7 @@ class ForceMembers(Command, frozen=True, kw_only=True, tag="force-members"):
     target: str
     certificate: GTIDSet
     why: str = ""
+    branch: str = ""
 
 
 class ChangeSettings(Command, frozen=True, kw_only=True, tag="change-settings"):

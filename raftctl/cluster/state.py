@@ -115,6 +115,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     cluster: str = ""
     engine: Engine = Engine.SEMI_SYNC
     incarnation: int = 1
+    branch: str = ""  # of the incarnation: two people may have forced memberships of one number
     version: int = 0
     phase: Phase = Phase.UNINITIALIZED
     epoch: int = 0

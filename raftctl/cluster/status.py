@@ -84,7 +84,8 @@ def build_status(
     evidence = gather_evidence(members, answers)
     state = evidence.state
     rows = tuple(_member_row(evidence, name, now_via or {}) for name in sorted(evidence.members))
-    issues = find_issues(state, rows, evidence.quorum, _errors(evidence), _heard(evidence)) + _held_back(evidence)
+    found = find_issues(state, rows, evidence.quorum, _errors(evidence), _heard(evidence))
+    issues = _two_branches(evidence) + found + _held_back(evidence)
     return ClusterStatus(
         cluster=(state.cluster if state else "") or cluster,
         engine=state.engine if state else None,
@@ -104,6 +105,28 @@ def build_status(
         failures_tolerated=failures_tolerated(state, rows, evidence.quorum),
         at_risk=_at_risk(evidence),
     )
+
+
+def _line(state: ClusterState) -> tuple[int, str]:
+    return state.incarnation, state.branch
+
+
+def _two_branches(evidence: Evidence) -> tuple[Issue, ...]:
+    """Several people, each on a side of a partition, have forced memberships: nobody else can say which one counts."""
+    if evidence.state is None:
+        return ()
+    branches: dict[str, list[str]] = {}
+    for name, facts in sorted(evidence.facts.items()):
+        if facts.state.incarnation == evidence.state.incarnation and facts.state.branch:
+            branches.setdefault(facts.state.branch, []).append(name)
+    if len(branches) < 2:
+        return ()
+    sides = "; ".join(f"{', '.join(names)} in branch {branch}" for branch, names in branches.items())
+    text = (
+        f"incarnation {evidence.state.incarnation} was forced more than once: {sides}. Both may take writes: keep one "
+    )
+    text += "by `raftctl force-members NAME... --fence` with the names of its members"
+    return (Issue(IssueCode.TWO_BRANCHES, None, text),)
 
 
 def _held_back(evidence: Evidence) -> tuple[Issue, ...]:
@@ -127,8 +150,8 @@ def gather_evidence(members: Mapping[str, Member], answers: Mapping[str, Answer]
     everyone = {**members, **(state.members if state else {})}
     configured = newest.raft.voters if newest else ()
     voters = frozenset(configured or (state.members if state and state.members else members))
-    # Members of an earlier incarnation have no say: they were excluded by force.
-    peers = {n: f for n, f in facts.items() if newest and f.state.incarnation == newest.state.incarnation}
+    # Members of an earlier incarnation, or another branch, have no say: they were excluded by force.
+    peers = {n: f for n, f in facts.items() if newest and _line(f.state) == _line(newest.state)}
     leader, live = _find_leader(peers, voters)
     heard = set(facts) & voters
     if leader is not None and live:

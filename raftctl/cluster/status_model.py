@@ -33,6 +33,7 @@ class IssueCode(enum.StrEnum):
     PRIMARY_NOT_WRITABLE = "primary-not-writable"
     PRIMARY_UNREACHABLE = "primary-unreachable"
     TWO_WRITABLE = "two-writable"
+    TWO_BRANCHES = "two-branches"
     ACKS_SHORT = "acks-short"
     SEMI_SYNC_OFF = "semi-sync-off"
     MYSQLD_DOWN = "mysqld-down"
@@ -66,6 +67,7 @@ _CRITICAL = frozenset(
         IssueCode.PRIMARY_NOT_WRITABLE,
         IssueCode.PRIMARY_UNREACHABLE,
         IssueCode.TWO_WRITABLE,
+        IssueCode.TWO_BRANCHES,
         IssueCode.ACKS_SHORT,
         IssueCode.SEMI_SYNC_OFF,
     }

@@ -7,12 +7,16 @@ and makes the rest valid.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import msgspec
 
-from raftctl.cluster.codec import pack
-from raftctl.cluster.commands import ForceMembers
+from raftctl.cluster.apply import apply
+from raftctl.cluster.codec import pack, unpack
+from raftctl.cluster.commands import AnyCommand, ForceMembers
+from raftctl.cluster.state import ClusterState
+from raftctl.consensus.types import EntryKind
 from raftctl.controller import config, incarnation
 from raftctl.errors import HostError
 from raftctl.raftnode import forced_membership
@@ -20,11 +24,12 @@ from raftctl.raftnode.wal import Wal
 
 
 class LogEnd(msgspec.Struct, frozen=True):
-    """Where a stopped controller's log ends: compared in the order of the fields."""
+    """Where a stopped controller's log ends: compared in the order of the fields but for the `branch`."""
 
     incarnation: int
     last_term: int
     last_index: int
+    branch: str = ""
 
 
 def log_end(config_path: Path) -> LogEnd:
@@ -32,12 +37,33 @@ def log_end(config_path: Path) -> LogEnd:
     settings = config.load(config_path)
     directory = Path(settings.directory)
     try:
-        now = incarnation.current(directory)
-        log = incarnation.log_directory(directory, now)
+        now = incarnation.read(directory)
+        log = incarnation.log_directory(directory, now.incarnation)
         end = forced_membership.position(log, cluster_id=settings.cluster_id, node_id=settings.node)
     except OSError as error:
         raise HostError(f"cannot read the log in {directory}: {error.strerror or error}") from None
-    return LogEnd(now, end.last_term, end.last_index)
+    return LogEnd(now.incarnation, end.last_term, end.last_index, now.branch)
+
+
+def logged_state(config_path: Path) -> ClusterState:
+    """What this host's log says when all of it counts, as it will for the survivor that goes on with it: a controller
+    that started after the majority was lost cannot know how far it was committed. The controller may run: a copy is
+    read. Raises UsageError, CorruptLogError, HostError."""
+    settings = config.load(config_path)
+    directory = Path(settings.directory)
+    try:
+        log = incarnation.log_directory(directory, incarnation.current(directory))
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".log-") as copy:
+            shutil.copytree(log, copy, dirs_exist_ok=True)
+            wal, recovered = Wal.open(Path(copy), cluster_id=settings.cluster_id, node_id=settings.node)
+            wal.close()
+    except (OSError, shutil.Error) as error:
+        raise HostError(f"cannot read the log in {directory}: {error}") from None
+    state = unpack(recovered.snapshot.data, ClusterState) if recovered.snapshot else ClusterState()
+    for entry in recovered.entries:
+        if entry.kind is EntryKind.COMMAND:
+            state, _ = apply(state, unpack(entry.data, AnyCommand), entry.index)
+    return state
 
 
 def go_on_alone(config_path: Path, command: ForceMembers) -> LogEnd:
@@ -51,7 +77,7 @@ def go_on_alone(config_path: Path, command: ForceMembers) -> LogEnd:
         before = incarnation.current(directory)
         if before < command.incarnation:
             _branch(directory, settings, before, command)
-            incarnation.adopt(directory, command.incarnation)
+            incarnation.adopt(directory, command.incarnation, command.branch)
     except OSError as error:
         raise HostError(f"cannot write below {directory}: {error.strerror or error}") from None
     return log_end(config_path)
@@ -74,12 +100,13 @@ def _branch(directory: Path, settings: config.ControllerConfig, before: int, com
     incarnation.sync_directory(directory)
 
 
-def begin_anew(config_path: Path, number: int) -> None:
-    """Belong to incarnation `number` with an empty log: this host joins as a newcomer. Raises UsageError, HostError."""
+def begin_anew(config_path: Path, number: int, branch: str) -> None:
+    """Belong to a branch of incarnation `number` with an empty log: this host joins as a newcomer. Raises UsageError,
+    HostError."""
     directory = Path(config.load(config_path).directory)
     try:
         if incarnation.current(directory) < number:
             shutil.rmtree(incarnation.log_directory(directory, number), ignore_errors=True)
-            incarnation.adopt(directory, number)
+            incarnation.adopt(directory, number, branch)
     except OSError as error:
         raise HostError(f"cannot write below {directory}: {error.strerror or error}") from None

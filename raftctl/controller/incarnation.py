@@ -15,15 +15,20 @@ from typing import Final
 import msgspec
 
 from raftctl.errors import CorruptLogError
+from raftctl.raftnode import wire
 from raftctl.raftnode.wal import FILE_NAME
 
 FILE: Final = "incarnation.json"
+UNDECIDED: Final = wire.UNDECIDED
 BEGUN: Final = "log.json"
 FIRST: Final = 1
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    incarnation: int
+class Kept(msgspec.Struct, frozen=True):
+    """`branch` is random, and tells forced memberships of one number apart: two people, each with other survivors."""
+
+    incarnation: int = FIRST
+    branch: str = ""
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -35,11 +40,16 @@ class Begun(msgspec.Struct, frozen=True):
 
 def current(directory: Path) -> int:
     """`directory` is the controller's own. Raises CorruptLogError, OSError."""
+    return read(directory).incarnation
+
+
+def read(directory: Path) -> Kept:
+    """As `current`, with the branch."""
     path = directory / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept).incarnation
+        return msgspec.json.decode(path.read_bytes(), type=Kept)
     except FileNotFoundError:
-        return FIRST
+        return Kept()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptLogError(f"{path}: {error}", hint="the cluster's incarnation is in `raftctl status`") from None
 
@@ -48,11 +58,13 @@ def log_directory(directory: Path, incarnation: int) -> Path:
     return directory / ("raft" if incarnation == FIRST else f"raft-{incarnation}")
 
 
-def adopt(directory: Path, incarnation: int) -> None:
-    """Belong to `incarnation` from the next start on, with what is in its log directory, and nothing if that is not
-    there. On disk when this returns. Raises OSError."""
-    assert incarnation > current(directory), "incarnations only grow"
-    _write(directory / FILE, _Kept(incarnation))
+def adopt(directory: Path, incarnation: int, branch: str) -> None:
+    """Belong to a branch of `incarnation` from the next start on, with what is in its log directory, and nothing if
+    that is not there. On disk when this returns. Raises OSError."""
+    before = read(directory)
+    decides = (incarnation, UNDECIDED) == (before.incarnation, before.branch)
+    assert incarnation > before.incarnation or decides, "incarnations only grow"
+    _write(directory / FILE, Kept(incarnation, branch))
 
 
 def remember_log(directory: Path, begun: Begun) -> None:

@@ -62,7 +62,8 @@ class Node:
         self.name = config.node
         self._clock = time.monotonic
         now = self._clock()
-        self._incarnation = incarnation.current(Path(config.directory))
+        kept = incarnation.read(Path(config.directory))
+        self._incarnation, self._branch = kept.incarnation, kept.branch
         self.superseded = asyncio.Event()  # this process is to end: the next one belongs to a later incarnation
         self.log = ClusterLog()
         self._members_file = MembersFile(Path(config.directory))
@@ -109,6 +110,7 @@ class Node:
             ),
             cluster_id=config.cluster_id,
             incarnation=self._incarnation,
+            branch=self._branch,
             key=_key(secrets.cluster_key),
             other_keys=[_key(other) for other in secrets.accepted_keys],
             tls=self.certificates.contexts.peers,
@@ -243,17 +245,17 @@ class Node:
         if lost and self.keeper is not None:
             self.keeper.poke()  # does this replica still receive from that host?
 
-    def _superseded(self, later: int) -> None:
+    def _superseded(self, later: int, branch: str) -> None:
         """Rule R10: this member was excluded by force. It fences its mysqld, and returns as a newcomer."""
         logger.warning("excluded by force: this is incarnation %d, the cluster is at %d", self._incarnation, later)
-        task = asyncio.get_running_loop().create_task(self._begin_anew(later))
+        task = asyncio.get_running_loop().create_task(self._begin_anew(later, branch))
         self._carrying.add(task)
         task.add_done_callback(self._carrying.discard)
 
-    async def _begin_anew(self, later: int) -> None:
+    async def _begin_anew(self, later: int, branch: str) -> None:
         if self.keeper is not None:
             await self.keeper.fence_now(f"excluded by force: the cluster is at incarnation {later}")
-        await asyncio.to_thread(incarnation.adopt, Path(self.config.directory), later)
+        await asyncio.to_thread(incarnation.adopt, Path(self.config.directory), later, branch)
         self.superseded.set()
 
     def _role_changed(self, role: Role, term: int, leader: str) -> None:

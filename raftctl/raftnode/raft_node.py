@@ -103,12 +103,13 @@ class RaftNode:
         on_event: Callable[[Event | NodeEvent], None] = lambda _event: None,
         on_app_message: Callable[[str, bytes], None] = lambda _peer, _body: None,
         on_role_change: Callable[[Role, int, str], None] = lambda _role, _term, _leader: None,
-        on_superseded: Callable[[int], None] = lambda _incarnation: None,
+        on_superseded: Callable[[int, str], None] = lambda _incarnation, _branch: None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         tls: TLSContexts | None = None,
         uids: Mapping[str, str] | None = None,
         other_keys: Sequence[ClusterKey] = (),
+        branch: str = "",
         on_fatal: Callable[[BaseException], NoReturn] = end_process,
     ) -> None:
         self._config = config
@@ -137,6 +138,7 @@ class RaftNode:
             peers=peers,
             tls=tls,
             uids=uids,
+            branch=branch,
         )
         self._proposals = Proposals()
         self._reads = Reads(self._transport.send)
@@ -313,10 +315,10 @@ class RaftNode:
 
     # --- inputs, each followed by a drain -------------------------------------------------------------
 
-    def _superseded(self, incarnation: int) -> None:
+    def _superseded(self, incarnation: int, branch: str) -> None:
         if not self._is_superseded:
             self._is_superseded, self._takes_part = True, False
-            self._on_superseded(incarnation)
+            self._on_superseded(incarnation, branch)
 
     def _received(self, peer: str, messages: list[PeerMessage]) -> None:
         if not self._takes_part:

@@ -24,6 +24,7 @@ import msgspec
 from raftctl.raftnode.connection import HANDSHAKE_TIMEOUT, Connection
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.wire import (
+    UNDECIDED,
     AcceptorHandshake,
     ClusterKey,
     DiallerHandshake,
@@ -78,8 +79,8 @@ class PeerTransport:
     """Keeps a connection to every peer and hands over what arrives.
 
     Callbacks run on the event loop: `on_connected(peer)`, `on_disconnected(peer, reason)` (strictly in
-    turns), `on_messages(peer, messages)`, `on_event(event)`, `on_superseded(incarnation)` when a peer proves that
-    there is a later incarnation than this node's. `dead_after` (seconds) is when a connection that does not move
+    turns), `on_messages(peer, messages)`, `on_event(event)`, `on_superseded(incarnation, branch)` when a peer proves
+    that there is a later incarnation than this node's. `dead_after` (seconds) is when a connection that does not move
     counts as dead; a peer's EOF counts at once. `uids` tell hosts, this one among them, from earlier ones of the same
     name, which are not let in. `other_keys` are accepted of those that are dialled, while the key is replaced.
     """
@@ -97,16 +98,17 @@ class PeerTransport:
         on_disconnected: Callable[[str, str], None],
         on_messages: Callable[[str, list[PeerMessage]], None],
         on_event: Callable[[NodeEvent], None],
-        on_superseded: Callable[[int], None] = lambda _incarnation: None,
+        on_superseded: Callable[[int, str], None] = lambda _incarnation, _branch: None,
         rng: random.Random,
         tls: TLSContexts | None = None,
         dead_after: float = 2.0,
         uids: Mapping[str, str] | None = None,
         other_keys: Sequence[ClusterKey] = (),
+        branch: str = "",
     ) -> None:
         uids = uids or {}
         self._other_keys = tuple(other_keys)
-        self._me = Identity(cluster_id, incarnation, node_id, secrets.token_bytes(8), uids.get(node_id, ""))
+        self._me = Identity(cluster_id, incarnation, node_id, secrets.token_bytes(8), uids.get(node_id, ""), branch)
         self._key = key
         self._listen = listen
         self._on_connected = on_connected
@@ -375,7 +377,7 @@ class PeerTransport:
                 detail = f"the certificate is that of another host of the name {certified}"
             self._report(NodeEventKind.CONNECTION_REFUSED, identity.node_id, detail, reason=Refusal.CERTIFICATE)
             connection.abort(Refusal.CERTIFICATE)
-        elif peer is None or identity.incarnation != self._me.incarnation:
+        elif peer is None or (identity.incarnation, identity.branch) != (self._me.incarnation, self._me.branch):
             connection.abort("no-longer-a-peer")
         elif identity.uid != peer.uid:
             connection.abort("another-host-of-that-name")
@@ -429,8 +431,9 @@ class PeerTransport:
     def _heed(self, refused: Refused) -> None:
         """A hello proves nothing, so only a peer that refused us, with the cluster's key, is believed."""
         stale = refused.by_peer and refused.reason is Refusal.STALE_INCARNATION
-        if stale and refused.incarnation > self._me.incarnation:
-            self._on_superseded(refused.incarnation)
+        undecided = refused.incarnation == self._me.incarnation and self._me.branch == UNDECIDED
+        if stale and (refused.incarnation > self._me.incarnation or undecided):
+            self._on_superseded(refused.incarnation, refused.branch)
 
     def _forget(self, peer: _Peer) -> None:
         if peer.dialling is not None:

@@ -33,6 +33,7 @@ from raftctl.consensus.types import AnyMessage
 PROTOCOL_VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 16 << 20
 MAX_HANDSHAKE_BYTES: Final = 4096
+UNDECIDED: Final = "?"
 _LENGTH_BYTES: Final = 4
 _MAC_BYTES: Final = 16
 _NONCE_BYTES: Final = 32
@@ -46,6 +47,7 @@ class Refusal(enum.StrEnum):
     CLUSTER = "wrong-cluster"
     STALE_INCARNATION = "stale-incarnation"  # the refused side missed a forced membership change (rule R10)
     NEWER_INCARNATION = "newer-incarnation"  # the refusing side missed one
+    OTHER_BRANCH = "other-branch"  # two forced membership changes of one number: neither side missed anything
     UNKNOWN_PEER = "unknown-peer"
     WRONG_PEER = "wrong-peer"  # the address leads to another node than the one dialled
     BAD_KEY = "bad-key"
@@ -65,27 +67,37 @@ class ProtocolViolation(Exception):
 
 class Refused(ProtocolViolation):
     """The handshake ended in a refusal. `reply` is what the other side still gets; `by_peer` when it refused
-    us, with proof of the key; `incarnation` is then its own."""
+    us, with proof of the key; `incarnation` and `branch` are then its own."""
 
     def __init__(
-        self, reason: Refusal, *, node_id: str = "", reply: bytes = b"", by_peer: bool = False, incarnation: int = 0
+        self,
+        reason: Refusal,
+        *,
+        node_id: str = "",
+        reply: bytes = b"",
+        by_peer: bool = False,
+        incarnation: int = 0,
+        branch: str = "",
     ) -> None:
         super().__init__(reason, f"node {node_id!r}" if node_id else "")
         self.node_id = node_id
         self.reply = reply
         self.by_peer = by_peer
         self.incarnation = incarnation
+        self.branch = branch
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
     """Who a controller is. `instance` is random for each process, so that a restarted peer is told from the
-    old one; `uid` tells a host from an earlier one of the same name."""
+    old one; `uid` tells a host from an earlier one of the same name, `branch` the forced membership changes of one
+    number (`incarnation`) that several people made; UNDECIDED takes part in none and goes with the first it meets."""
 
     cluster_id: str
     incarnation: int
     node_id: str
     instance: bytes
     uid: str = ""
+    branch: str = ""
 
 
 class ClusterKey:
@@ -129,6 +141,7 @@ class _Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
     node_id: str
     mac: bytes
     incarnation: int = 0  # of the refusing side
+    branch: str = ""  # likewise
 
 
 class _Proof(msgspec.Struct, frozen=True, array_like=True, tag="proof"):
@@ -191,7 +204,7 @@ class DiallerHandshake:
             reason = Refusal(reply.reason)
         except ValueError:  # a reason that a later version knows
             reason = Refusal.VERSION
-        raise Refused(reason, node_id=reply.node_id, by_peer=True, incarnation=reply.incarnation)
+        raise Refused(reason, node_id=reply.node_id, by_peer=True, incarnation=reply.incarnation, branch=reply.branch)
 
 
 class AcceptorHandshake:
@@ -221,7 +234,7 @@ class AcceptorHandshake:
         """The frame to send. Raises Refused, whose `reply` is to be sent before closing."""
         hello = _decode(body, _Hello)
         if (reason := self._objection(hello)) is not None:
-            refusal = _Refused(reason, self._me.node_id, b"", self._me.incarnation)
+            refusal = _Refused(reason, self._me.node_id, b"", self._me.incarnation, self._me.branch)
             signed = msgspec.structs.replace(refusal, mac=_refusal_mac(self._key, body, refusal))
             raise Refused(reason, node_id=hello.identity.node_id, reply=frame(_encode(signed)))
         welcome = _Welcome(self._me, secrets.token_bytes(_NONCE_BYTES), b"")
@@ -252,7 +265,9 @@ class AcceptorHandshake:
 
 
 def _refusal_mac(key: ClusterKey, hello: bytes, refusal: _Refused) -> bytes:
-    said = (refusal.reason, refusal.node_id, str(refusal.incarnation))
+    said = [refusal.reason, refusal.node_id, str(refusal.incarnation)]
+    if refusal.branch:
+        said.append(refusal.branch)
     return key.mac(b"refused", hello, *(text.encode() for text in said))
 
 
@@ -265,7 +280,11 @@ def _mismatch(me: Identity, peer: Identity) -> Refusal | None:
         return Refusal.STALE_INCARNATION
     if peer.incarnation > me.incarnation:
         return Refusal.NEWER_INCARNATION
-    return None
+    if peer.branch == me.branch:
+        return None
+    if UNDECIDED in (peer.branch, me.branch):
+        return Refusal.STALE_INCARNATION if peer.branch == UNDECIDED else Refusal.NEWER_INCARNATION
+    return Refusal.OTHER_BRANCH
 
 
 def _decode(body: bytes, expected: Any) -> Any:

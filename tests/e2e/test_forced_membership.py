@@ -139,3 +139,29 @@ def test_an_old_majority_that_worked_on_is_not_believed(lone_stage: Stage) -> No
     assert (after.primary, after.incarnation) == (survivor, incarnation + 1)
     assert not any(has_stray(stage, member) for member in stage.sandbox.layout.names)
     stage.verify(writer)
+
+
+def test_two_people_force_different_survivors(lone_stage: Stage) -> None:
+    """Each on a side of a partition, so to speak: both have incarnation 3, neither takes the other for its own, status
+    says so, and the one that is kept shuts the other out."""
+    stage = lone_stage
+    before = stage.wait_healthy()
+    assert before.incarnation
+    kept, other = [row.name for row in before.members][:2]
+    for survivor in (kept, other):
+        away = [m for m in stage.sandbox.layout.names if m != survivor]
+        for member in away:
+            stage.sandbox.kill(member, Target.HOST)
+        stage.sandbox.start(survivor, Target.HOST)
+        wait_until(lambda m=survivor: facts(stage, m), what=f"the controller of {survivor}", timeout=60)
+        done = raftctl(stage, "force-members", survivor, "--confirm", "sandbox", timeout=180)
+        assert done.returncode == 0, (done, stage.story())
+    stage.sandbox.start(kept, Target.HOST)
+    both = stage.wait(lambda s: any(i.code == "two-branches" for i in s.issues), "both answer")
+    assert (both.incarnation, both.health) == (before.incarnation + 1, "critical")
+    done = raftctl(stage, "force-members", kept, "--fence", "--confirm", "sandbox", timeout=180)
+    assert done.returncode == 0, (done, stage.story())
+    stage.sandbox.start_all()
+    after = wait_for_all_votes(stage)
+    assert (after.primary, after.incarnation) == (kept, before.incarnation + 2)
+    stage.wait_equal(kept)

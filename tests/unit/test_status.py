@@ -384,6 +384,17 @@ def test_higher_incarnation_outranks_a_higher_term():
     assert (found.incarnation, found.leader, found.term) == (2, "db2", 5)
 
 
+def test_two_forced_memberships_of_one_number_are_critical():
+    """The one that is shown is the newer by its log; those of the other have no say in it."""
+    other = facts(name="db3", state=cluster_state(incarnation=2, branch="b"), leader="db3", mysql=None)
+    answers = healthy(state=cluster_state(incarnation=2, branch="a"), leader="db2", term=5) | {"db3": other}
+    found = status(answers)
+    assert found.health == "critical"
+    issue = next(issue for issue in found.issues if issue.code == "two-branches")
+    assert "db1, db2 in branch a; db3 in branch b" in issue.text
+    assert found.leader == "db2"
+
+
 def test_members_are_the_logs_and_the_inventorys():
     """A member that is only in the inventory does not count; one that is only in the log does."""
     found = build_status(members={"db1": member("db1"), "db9": member("db9")}, answers=dict(healthy()))

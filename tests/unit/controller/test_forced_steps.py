@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from raftctl.cluster.codec import unpack
+from raftctl.cluster.apply import apply
+from raftctl.cluster.codec import pack, unpack
 from raftctl.cluster.commands import AnyCommand, ForceMembers
 from raftctl.cluster.gtid import GTIDSet
-from raftctl.cluster.state import Member, MemberRole
+from raftctl.cluster.state import ClusterState, Member, MemberRole
 from raftctl.consensus.membership import Membership
 from raftctl.consensus.types import Entry, EntryKind, HardState
 from raftctl.controller import config as c
 from raftctl.controller import incarnation
-from raftctl.controller.forced import LogEnd, begin_anew, go_on_alone, log_end
+from raftctl.controller.forced import LogEnd, begin_anew, go_on_alone, log_end, logged_state
 from raftctl.errors import CorruptLogError, HostError
 from raftctl.raftnode.wal import LogInUseError, Wal
+from tests.support.planner_builders import an_init
 
 IDENTITY = {"cluster_id": "c1", "node_id": "db1"}
 COMMAND = ForceMembers(
@@ -84,17 +87,29 @@ def test_what_an_interrupted_attempt_left_is_not_believed(directory: Path, confi
     assert go_on_alone(config, COMMAND) == LogEnd(2, 4, 4)
 
 
+def test_the_whole_log_counts_also_while_its_controller_runs(directory: Path, config: Path) -> None:
+    init = an_init()
+    shutil.rmtree(directory / "raft")
+    wal, _ = Wal.open(directory / "raft", **IDENTITY)  # as the controller holds it
+    wal.append(HardState(1, "db1"), [Entry(1, 1, EntryKind.COMMAND, pack(init))])
+    try:
+        assert logged_state(config) == apply(ClusterState(), init, 1)[0]
+    finally:
+        wal.close()
+    assert [path.name for path in directory.iterdir()] == ["raft"]
+
+
 def test_a_newcomer_has_an_empty_log(directory: Path, config: Path) -> None:
-    begin_anew(config, 2)
-    assert (incarnation.current(directory), log_end(config)) == (2, LogEnd(2, 0, 0))
+    begin_anew(config, 2, "a")
+    assert (incarnation.current(directory), log_end(config)) == (2, LogEnd(2, 0, 0, "a"))
     assert entries(directory / "raft"), "the old log is kept"
-    begin_anew(config, 2)
+    begin_anew(config, 2, "a")
 
 
 def test_who_has_gone_further_does_not_go_back(directory: Path, config: Path) -> None:
-    begin_anew(config, 3)
-    begin_anew(config, 2)
-    assert go_on_alone(config, COMMAND) == LogEnd(3, 0, 0)
+    begin_anew(config, 3, "a")
+    begin_anew(config, 2, "a")
+    assert go_on_alone(config, COMMAND) == LogEnd(3, 0, 0, "a")
 
 
 def test_a_running_controller_is_left_alone(directory: Path, config: Path) -> None:

@@ -398,13 +398,13 @@ async def test_a_survivor_goes_on_alone_and_shuts_out_those_who_missed_it(start:
         await member.node.stop()
     before = position(**log)
     assert make_sole_voter(**log) == position(**log) > before
-    [alone] = await start("n1", incarnation=2)
+    [alone] = await start("n1", incarnation=2, branch="a")
     assert await propose([alone], b"after") == 101
     assert alone.node.status().voters == ("n1",)
-    superseded: list[int] = []
-    returned = await start("n2", "n3", on_superseded=superseded.append)
+    superseded: list[tuple[int, str]] = []
+    returned = await start("n2", "n3", on_superseded=lambda *later: superseded.append(later))
     await until(lambda: len(superseded) == 2)
-    assert superseded == [2, 2]
+    assert superseded == [(2, "a"), (2, "a")]
     assert alone.node.status().connected == ()
     for member in returned:
         assert member.node.status().role is Role.FOLLOWER

@@ -505,8 +505,8 @@ async def test_a_forced_membership_shuts_out_those_who_missed_it(start: Start) -
 async def test_a_later_incarnation_is_believed_when_it_is_proven(start: Start) -> None:
     """A hello proves nothing: a stranger could have every controller give up its log."""
     peers = addresses("db1", "db2")
-    later: list[int] = []
-    old = await start("db2", peers, on_superseded=later.append)
+    later: list[tuple[int, str]] = []
+    old = await start("db2", peers, on_superseded=lambda *which: later.append(which))
     stranger = await start("db1", peers, key=ClusterKey(b"another-cluster-s"), incarnation=9)
     await until(lambda: "newer-incarnation" in old.reasons(NodeEventKind.CONNECTION_REFUSED))
     await until(
@@ -514,6 +514,27 @@ async def test_a_later_incarnation_is_believed_when_it_is_proven(start: Start) -
     )
     assert later == []
     await stranger.transport.stop()
-    await start("db1", peers, incarnation=3)
+    await start("db1", peers, incarnation=3, branch="a")
     await until(lambda: later)
-    assert set(later) == {3}
+    assert set(later) == {(3, "a")}
+
+
+async def test_two_forced_memberships_of_one_number_refuse_each_other(start: Start) -> None:
+    """Neither gives way, and only who belongs to none of them yet goes with the one that it meets."""
+    peers = addresses("db1", "db2", "db3")
+    later: list[tuple[int, str]] = []
+
+    def note(*which: Any) -> None:
+        later.append(which)
+
+    nodes = [
+        await start(name, {"db1": peers["db1"], "db2": peers["db2"]}, incarnation=2, branch=branch, on_superseded=note)
+        for name, branch in [("db1", "a"), ("db2", "b")]
+    ]
+    for node in nodes:
+        await until(lambda node=node: "other-branch" in [event.detail["reason"] for event in node.events])
+    assert (later, nodes[0].history, nodes[1].history) == ([], [], [])
+    nodes[1].transport.set_peers(peers)
+    await start("db3", {"db2": peers["db2"], "db3": peers["db3"]}, incarnation=2, branch="?", on_superseded=note)
+    await until(lambda: later)
+    assert set(later) == {(2, "b")}

@@ -33,8 +33,8 @@ from raftctl.raftnode.wire import (
 KEY = ClusterKey(b"k" * 16)
 
 
-def identity(node_id: str, *, cluster_id: str = "orders", incarnation: int = 1) -> Identity:
-    return Identity(cluster_id, incarnation, node_id, node_id.encode())
+def identity(node_id: str, *, cluster_id: str = "orders", incarnation: int = 1, branch: str = "") -> Identity:
+    return Identity(cluster_id, incarnation, node_id, node_id.encode(), branch=branch)
 
 
 def bodies(data: bytes) -> list[bytes]:
@@ -108,6 +108,10 @@ def test_both_sides_learn_who_the_other_is() -> None:
         ({"dialler": identity("db1", cluster_id="billing")}, Refusal.CLUSTER),
         ({"dialler": identity("db1", incarnation=0)}, Refusal.STALE_INCARNATION),
         ({"dialler": identity("db1", incarnation=2)}, Refusal.NEWER_INCARNATION),
+        ({"dialler": identity("db1", branch="a"), "acceptor": identity("db2", branch="b")}, Refusal.OTHER_BRANCH),
+        ({"dialler": identity("db1", branch="a")}, Refusal.OTHER_BRANCH),
+        ({"dialler": identity("db1", branch="?"), "acceptor": identity("db2", branch="b")}, Refusal.STALE_INCARNATION),
+        ({"dialler": identity("db1", branch="a"), "acceptor": identity("db2", branch="?")}, Refusal.NEWER_INCARNATION),
         ({"dialler": identity("db9")}, Refusal.UNKNOWN_PEER),
         ({"acceptor": identity("db3")}, Refusal.WRONG_PEER),
     ],
