@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,18 +41,26 @@ def sync_relay_logs(conn: Connection, *, timeout: float) -> None:
 
 def _sync_all(datadir: Path, place: str) -> None:
     index = datadir / place
-    names = index.read_text().splitlines() if index.is_file() else []
-    for path in (*(datadir / name for name in names), index.parent):
-        _sync(path)
+    missing = {name for name in _names(index) if not _sync(datadir / name)}
+    _sync(index.parent)
+    # One that was applied and removed meanwhile is not in the index any more. What else is missing was perhaps never
+    # applied: nobody can tell, so nothing can be promised.
+    if lost := missing.intersection(_names(index)):
+        raise FileNotFoundError(errno.ENOENT, f"{index} names {', '.join(sorted(lost))}, which is gone")
 
 
-def _sync(path: Path) -> None:
-    """A relay log that was applied and removed meanwhile needs no sync."""
+def _names(index: Path) -> list[str]:
+    return index.read_text().splitlines() if index.is_file() else []
+
+
+def _sync(path: Path) -> bool:
+    """False when it is not there."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return
+        return False
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    return True

@@ -131,6 +131,10 @@ def point_to(conn: Connection, source: Source, *, timeout: float) -> None:
     if not has_our_options:
         end_applier(conn, timeout=timeout)
         stop_replica(conn, timeout=timeout)
+    if configured and applier_state(conn) == "OFF":
+        # All of its relay logs is applied. A server that was killed while it removed them names files that are not
+        # there any more, and would neither start replication nor apply (errors 1871, 1872) before they are forgotten.
+        conn.execute("RESET REPLICA", timeout=timeout)
     conn.execute(
         # a statement that does not name the period sets it to half of replica_net_timeout
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s,"
