@@ -131,7 +131,7 @@ def point_to(conn: Connection, source: Source, *, timeout: float) -> None:
     if not has_our_options:
         end_applier(conn, timeout=timeout)
         stop_replica(conn, timeout=timeout)
-    if configured and applier_state(conn) == "OFF":
+    if applier_state(conn) == "OFF":
         # All of its relay logs is applied. A server that was killed while it removed them names files that are not
         # there any more, and would neither start replication nor apply (errors 1871, 1872) before they are forgotten.
         conn.execute("RESET REPLICA", timeout=timeout)
