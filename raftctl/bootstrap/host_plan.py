@@ -15,7 +15,7 @@ from raftctl.bootstrap.preflight import is_to_be_configured, unsafe
 from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
 from raftctl.bootstrap.system import HostFile, SystemPlan, plan_system
 from raftctl.bootstrap.tls import KeyPair, is_current, issue_node
-from raftctl.cluster.state import Member
+from raftctl.cluster.state import Member, Settings
 from raftctl.controller import config as c
 from raftctl.hosts.base import Host
 from raftctl.inventory.model import ClusterInventory, InventoryHost, join_address
@@ -60,14 +60,21 @@ def plan_host(
     now: dt.datetime,
     members: Mapping[str, Member] | None = None,
     joins: bool = False,
+    settings: Settings | None = None,
 ) -> HostPlan:
     """Reads the host's files, changes nothing. `members` are all of the cluster, by default those of the inventory;
-    `joins`: this one is added to those that run. Raises HostError."""
+    `joins`: this one is added to those that run; `settings` are what a running cluster follows, whatever the inventory
+    says. Raises HostError."""
     members = members or cluster.members()
     passwords = credentials.secrets.replication_passwords
     replicating = [m.name for m in members.values() if m.mysql and not m.uid and m.name in passwords]
+    config = controller_config(cluster, host, cluster_id=credentials.secrets.cluster_id)
+    times = settings or cluster.settings()
     config = msgspec.structs.replace(
-        controller_config(cluster, host, cluster_id=credentials.secrets.cluster_id),
+        config,
+        raft=msgspec.structs.replace(
+            config.raft, election_timeout=times.election_timeout, heartbeat_interval=times.heartbeat_interval
+        ),
         peers=dict(members),
         joins=found.config.joins if found.config else joins,
     )

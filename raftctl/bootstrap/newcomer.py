@@ -104,6 +104,7 @@ class Newcomer:
             now=self._now,
             members=state.members,
             joins=True,
+            settings=state.settings,
         )
         if plan.restart:
             _stop(self.host)

@@ -33,7 +33,7 @@ from raftctl.bootstrap.survey import (
     survey,
 )
 from raftctl.cluster.facts import MemberFacts
-from raftctl.cluster.state import ClusterState, Member, Phase
+from raftctl.cluster.state import ClusterState, Member, Phase, Settings
 from raftctl.controller.config import Secrets
 from raftctl.errors import NoQuorumError
 from raftctl.hosts.reach import reach, services_of
@@ -115,6 +115,7 @@ class _Bootstrap:
             cluster.credentials, cluster.name, with_mysql, now=self._now
         )
         self._known: Mapping[str, Member] = {}
+        self._settings: Settings | None = None  # of a cluster that runs
         self._report = BootstrapReport(cluster=cluster.name, dry_run=dry_run)
 
     def run(self) -> BootstrapReport:
@@ -183,6 +184,7 @@ class _Bootstrap:
         self._known = state.members if state else configured
         check_members(self._cluster, self._known)
         if state is not None:
+            self._settings = state.settings
             self._report.warnings += [
                 Finding(self._cluster.name, "settings", Severity.WARN, line, "change it with `raftctl config`")
                 for line in ineffective_settings(self._cluster, state)
@@ -196,7 +198,14 @@ class _Bootstrap:
     def _plan(self, host: InventoryHost, found: HostSurvey) -> HostPlan:
         members = with_uids(self._cluster.members(), self._known)
         return host_plan.plan_host(
-            self._cluster, host, reach(host), found, self._credentials, now=self._now, members=members
+            self._cluster,
+            host,
+            reach(host),
+            found,
+            self._credentials,
+            now=self._now,
+            members=members,
+            settings=self._settings,
         )
 
     def _end_of_dry_run(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,11 +21,14 @@ Since = Annotated[
     float | None, typer.Option("--since", metavar="DURATION", parser=seconds, help="Not older than: 90s, 10m, 2h.")
 ]
 Last = Annotated[int, typer.Option("--last", "-n", min=1, help="Show only the last N lines of all.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until interrupted.")]
+FOLLOW_SECONDS = 1.0
+FOLLOW_LINES = 1000  # of each host, in FOLLOW_SECONDS
 STYLES = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
 @with_options
-def logs(options: Options, names: Names = None, since: Since = None, last: Last = 200) -> None:
+def logs(options: Options, names: Names = None, since: Since = None, last: Last = 200, follow: Follow = False) -> None:
     """Show what all hosts logged, interleaved."""
     from raftctl.cli.render import emit
     from raftctl.errors import HostError
@@ -39,10 +45,43 @@ def logs(options: Options, names: Names = None, since: Since = None, last: Last 
         raise HostError(f"no host of {cluster.name} could be asked", hint="see `raftctl doctor`")
     read = [line for answer in found if not isinstance(answer, str) for line in answer]
     lines = sorted(read, key=lambda line: line.at)[-last:]
-    if options.output is Output.TABLE:
-        _show(lines, [host.name for host in hosts])
+    names_shown = [host.name for host in hosts]
+    if follow:
+        for more in itertools.chain([lines], _following(hosts, found)):
+            _show(more, names_shown) if options.output is Output.TABLE else _emit_each(more, options.output)
+    elif options.output is Output.TABLE:
+        _show(lines, names_shown)
     else:
         emit(lines, options.output)
+
+
+def _following(hosts: list[InventoryHost], read: list[list[LogLine] | str]) -> Iterator[list[LogLine]]:
+    """What the hosts log from now on, about a second late. By what was shown and not by time: clocks differ."""
+    from raftctl.hosts.logs import Unseen
+
+    unseen = [Unseen([] if isinstance(lines, str) else lines) for lines in read]
+    complaints = [lines if isinstance(lines, str) else "" for lines in read]
+    with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
+        while True:
+            time.sleep(FOLLOW_SECONDS)
+            answers = list(pool.map(lambda host: _read(host, since=None, last=FOLLOW_LINES), hosts))
+            new: list[LogLine] = []
+            for number, answer in enumerate(answers):
+                complaint = answer if isinstance(answer, str) else ""
+                if complaint and complaint != complaints[number]:
+                    typer.echo(f"warning: {complaint}", err=True)
+                complaints[number] = complaint
+                if not isinstance(answer, str):
+                    new += unseen[number].of(answer)
+            yield sorted(new, key=lambda line: line.at)
+
+
+def _emit_each(lines: list[LogLine], output: Output) -> None:
+    """A document each: a stream has no end at which a list could be closed."""
+    from raftctl.cli.render import emit
+
+    for line in lines:
+        emit(line, output, compact=True)
 
 
 def _read(host: InventoryHost, *, since: float | None, last: int) -> list[LogLine] | str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -44,6 +45,27 @@ def read_logs(host: InventoryHost, *, since: float | None, last: int) -> list[Lo
         earliest = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=since)
         lines = [line for line in lines if line.at >= earliest]
     return sorted(lines, key=lambda line: line.at)[-last:]
+
+
+class Unseen:
+    """Tells what is new in one reading of a host's last lines after another; equal lines are counted."""
+
+    def __init__(self, shown: Sequence[LogLine]) -> None:
+        self._seen = Counter(shown)
+        self._newest = max((line.at for line in shown), default=None)
+
+    def of(self, lines: Sequence[LogLine]) -> list[LogLine]:
+        """Those that were not there the last time. Lines of before the first reading, which asked for fewer, are not
+        new."""
+        left = Counter(self._seen)
+        new = []
+        for line in lines:
+            if left[line] > 0:
+                left[line] -= 1
+            elif self._newest is None or line.at >= self._newest:
+                new.append(line)
+        self._seen = Counter(lines)
+        return new
 
 
 # --- systemd ------------------------------------------------------------------------------------------

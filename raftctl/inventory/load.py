@@ -85,6 +85,10 @@ def inventory_from(document: Any, path: Path) -> Inventory:
     return Inventory(path=path, clusters=clusters)
 
 
+_TIMES = ("raft.election_timeout", "raft.heartbeat_interval")
+_TIMES_HINT = "Raft's times are those that the inventory had at bootstrap, for good: leases are measured by them"
+
+
 def changed_settings(path: Path, cluster: str, running: Settings, changes: Mapping[str, Any]) -> Settings:
     """`running` with `changes` by their names in the inventory (`failover.cooldown: 30s`), checked as if they stood in
     the inventory file `path`. Raises UsageError with the path to the fault."""
@@ -93,9 +97,8 @@ def changed_settings(path: Path, cluster: str, running: Settings, changes: Mappi
     section = dict(mapping(tree.groups[cluster].variables["raftctl"], where))
     for name, value in {**as_written(running), **changes}.items():
         if name not in SETTINGS:
-            fault(
-                (*where, *name.split(".")), "cannot be changed while the cluster runs", hint=suggestion(name, SETTINGS)
-            )
+            hint = _TIMES_HINT if name in _TIMES else suggestion(name, SETTINGS)
+            fault((*where, *name.split(".")), "cannot be changed while the cluster runs", hint=hint)
         _put(section, name, value, where)
     tree.groups[cluster].variables["raftctl"] = section
     checked = _cluster(cluster, tree, path)

@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 
 from raftctl.errors import HostError
-from raftctl.hosts.logs import LogLine, parse_file, parse_journal
+from raftctl.hosts.logs import LogLine, Unseen, parse_file, parse_journal
 
 UNITS = {"raftctl-controller.service": "controller", "mysql.service": "mysqld"}
 NOON = dt.datetime(2026, 11, 22, 12, 0, 0, tzinfo=dt.UTC)
@@ -19,6 +19,18 @@ def journal(*entries: str) -> list[LogLine]:
 
 def file(*texts: str, zone: dt.tzinfo = dt.UTC) -> list[tuple[dt.datetime, str]]:
     return [(line.at, line.text) for line in parse_file(texts, host="db1", unit="controller", zone=zone)]
+
+
+def line(second: int, text: str) -> LogLine:
+    return LogLine(NOON + dt.timedelta(seconds=second), "db1", "controller", text)
+
+
+def test_what_follows_is_told_once() -> None:
+    old, shown, same, new = line(0, "old"), line(1, "shown"), line(2, "again"), line(2, "new")
+    unseen = Unseen([shown])
+    assert unseen.of([old, shown, same]) == [same]  # the first reading asked for fewer lines than the next ones
+    assert unseen.of([shown, same, same, new]) == [same, new]
+    assert unseen.of([same, same, new]) == []
 
 
 def test_a_journal_entry() -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,6 +124,23 @@ def test_logs_of_all_hosts_in_the_order_of_time(cluster: Stage):
     some = raftctl(cluster, "logs", "db1", "--since", "1h", "-n", "3").stdout.splitlines()
     assert len(some) == 3
     assert all(" db1 " in line for line in some)
+
+
+def test_logs_go_on_with_what_comes(cluster: Stage):
+    primary = cluster.wait_healthy().primary
+    replica = next(name for name in ("db1", "db2", "db3") if name != primary)
+    command = [sys.executable, "-m", "raftctl", "-i", str(cluster.sandbox.inventory), "logs", replica, "-f", "-n", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        deadline = threading.Timer(60, process.kill)
+        deadline.start()
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        cluster.sandbox.kill(replica, Target.CONTROLLER)
+        cluster.sandbox.start(replica, Target.CONTROLLER)
+        assert any("state confirmed" in line for line in process.stdout)
+        deadline.cancel()
+        process.kill()
+    cluster.wait_healthy()
 
 
 def test_settings_are_changed_while_the_cluster_runs(cluster: Stage):

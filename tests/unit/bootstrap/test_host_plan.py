@@ -12,6 +12,7 @@ import pytest
 from raftctl.bootstrap.credentials import Credentials, prepare
 from raftctl.bootstrap.host_plan import HostPlan, controller_config, plan_host, write_files
 from raftctl.bootstrap.survey import HostSurvey
+from raftctl.cluster.state import Settings
 from raftctl.controller import config as c
 from raftctl.hosts.local import LocalHost
 from raftctl.inventory.load import parse_inventory
@@ -67,6 +68,18 @@ def test_a_host_that_has_everything_needs_nothing(cluster: ClusterInventory, cre
     server = mysql_survey(own_account=True, accounts=frozenset({"db1", "db2"}))
     again = plan(cluster, credentials, HostSurvey(name="db1", mysql=server, controller_active=True))
     assert again.changes == []
+
+
+def test_a_running_cluster_keeps_its_times_whatever_the_inventory_says(
+    cluster: ClusterInventory, credentials: Credentials
+) -> None:
+    """Leases are measured by those in the log: a controller with others would disagree with the rest."""
+    host, found = cluster.host("db1"), HostSurvey(name="db1")
+    times = Settings(election_timeout=3.0, heartbeat_interval=0.2)
+    planned = plan_host(cluster, host, HERE, found, credentials, now=NOW, settings=times)
+    config = c.parse_config(planned.files[-1].data, name="controller.yaml")
+    assert (config.raft.election_timeout, config.raft.heartbeat_interval) == (3.0, 0.2)
+    assert cluster.election_timeout == 2.0
 
 
 def test_a_restart_that_an_interrupted_bootstrap_owes_is_made_up_for(
