@@ -143,7 +143,7 @@ class Api:
     async def replica(self, request: web.Request) -> web.Response:
         """`?lag=5s` also asks that no more than that waits to be applied."""
         try:
-            lag_max = parse_duration(request.query.get("lag", "1d"))
+            lag_max = parse_duration(request.query.get("lag", "24h"))
         except ValueError as error:
             return _answer(400, reason="bad-request", text=f"lag: {error}")
         mysql = self._node.report().mysql
