@@ -25,7 +25,9 @@ from raftctl.mysql.client import Connection
 
 class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     """`accounts` are the members whose replication account is missing. `files` are in the order of writing: the
-    configuration last, since a supervisor starts the controller once it is there."""
+    configuration last, since a supervisor starts the controller once it is there. `reopen`: applications write to this
+    mysqld, so after its restart it takes writes again until the cluster begins. `server_id` is to be set while mysqld
+    runs, None when it stays or a restart sets it."""
 
     host: InventoryHost
     system: SystemPlan
@@ -34,6 +36,8 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[HostFile, ...]
     start: bool
     restart: bool
+    reopen: bool = False
+    server_id: int | None = None
 
     @property
     def changes(self) -> list[str]:
@@ -41,6 +45,10 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
         lines = self.system.changes
         users = [*([ADMIN_USER] if self.admin_account else []), *map(replication_user, self.accounts)]
         names = [file.path.removeprefix(f"{self.host.directory}/") for file in self.files]
+        if self.reopen:
+            lines.append("mysqld takes writes again after its restart")
+        if self.server_id is not None:
+            lines.append(f"server_id set to {self.server_id}, without a restart")
         if users:
             lines.append(f"MySQL accounts created: {', '.join(users)}")
         if names:
@@ -80,6 +88,7 @@ def plan_host(
     )
     files = tuple(_outdated(machine, _files(config, host, machine, credentials, now=now)))
     system = _system(host, machine, found, credentials)
+    wanted_id = server_id(credentials.secrets.cluster_id, host.name)
     return HostPlan(
         host=host,
         system=system,
@@ -88,6 +97,8 @@ def plan_host(
         files=files,
         start=not found.controller_active,
         restart=found.controller_active and bool(files or system.replaces_controller or found.restart_pending),
+        reopen=system.restart_mysqld and _serves(found.mysql),
+        server_id=wanted_id if not system.restart_mysqld and _wants_another_id(found, wanted_id) else None,
     )
 
 
@@ -103,9 +114,32 @@ def _system(host: InventoryHost, machine: Host, found: HostSurvey, credentials: 
     if found.mysql is not None:
         cluster_id, variables = credentials.secrets.cluster_id, found.mysql.variables
         options = option_file(host, cluster_id, version=found.mysql.version, variables=variables)
-        differs = variables.get("server_id") != str(server_id(cluster_id, host.name))
-        restart = is_to_be_configured(found) and (differs or bool(unsafe(host, found.mysql)))
+        restart = is_to_be_configured(found) and _needs_restart(host, found, server_id(cluster_id, host.name))
     return plan_system(host, machine, found.platform, options=options, restart_mysqld=restart)
+
+
+def _needs_restart(host: InventoryHost, found: HostSurvey, wanted_id: int) -> bool:
+    """A primary at work that is set up well is left running: its server_id can change meanwhile, and the option file
+    says what it starts with."""
+    mysql = found.mysql
+    assert mysql is not None
+    if not _serves(mysql):
+        return bool(unsafe(host, mysql)) or _wants_another_id(found, wanted_id)
+    at_rest = msgspec.structs.replace(mysql, variables={**mysql.variables, "super_read_only": "ON"})
+    return bool(unsafe(host, at_rest)) or not mysql.variables.get("admin_address")
+
+
+def _wants_another_id(found: HostSurvey, wanted_id: int) -> bool:
+    return (
+        is_to_be_configured(found)
+        and found.mysql is not None
+        and found.mysql.variables.get("server_id") != str(wanted_id)
+    )
+
+
+def _serves(mysql: MySQLSurvey | None) -> bool:
+    """Whether applications write to it: it takes writes, and has some. A new server takes writes, too, and is empty."""
+    return mysql is not None and mysql.variables.get("read_only", "") in ("OFF", "0") and bool(mysql.gtid_executed)
 
 
 def create_accounts(conn: Connection, plan: HostPlan, secrets: c.Secrets) -> None:

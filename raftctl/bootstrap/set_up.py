@@ -51,6 +51,10 @@ def set_up(
     system.apply(plan.host, machine, plan.system, progress=step)
     if plan.system.restart_mysqld:
         _verify_settings(plan.host, admin)
+    if plan.reopen:
+        _open(admin)
+    if plan.server_id is not None:
+        _set_server_id(admin, plan.server_id)
     if plan.accounts or plan.admin_account:
         endpoint = admin if plan.admin_account else own_endpoint(plan.host, secrets)
         step("creating MySQL accounts")
@@ -63,6 +67,17 @@ def set_up(
         services = services_of(plan.host)
         for unit in units_of(plan.host):
             services.start(unit, timeout=CALL_SECONDS)
+
+
+def _open(admin: Endpoint) -> None:
+    """Before there is a cluster nobody else could be the primary; copying its data to the others may take hours."""
+    with connect(admin, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
+        conn.execute("SET GLOBAL read_only = OFF")  # super_read_only goes off with it
+
+
+def _set_server_id(admin: Endpoint, server_id: int) -> None:
+    with connect(admin, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
+        conn.execute("SET GLOBAL server_id = %s", (server_id,))
 
 
 def _verify_settings(host: InventoryHost, admin: Endpoint) -> None:

@@ -13,6 +13,8 @@ from raftctl.bootstrap.credentials import Credentials, prepare
 from raftctl.bootstrap.host_plan import HostPlan, controller_config, plan_host, write_files
 from raftctl.bootstrap.survey import HostSurvey
 from raftctl.cluster.state import Settings
+from raftctl.bootstrap.system import Platform
+from raftctl.cluster.gtid import GTIDSet
 from raftctl.controller import config as c
 from raftctl.hosts.local import LocalHost
 from raftctl.inventory.load import parse_inventory
@@ -156,3 +158,40 @@ def test_a_plan_shows_no_secret(cluster: ClusterInventory, credentials: Credenti
     shown = repr(plan(cluster, credentials, HostSurvey(name="db1", mysql=mysql_survey())))
     assert "PRIVATE" not in shown
     assert credentials.secrets.cluster_key.reveal() not in shown
+
+
+def adopted(
+    cluster: ClusterInventory, credentials: Credentials, *, executed: str = "", **settings: str
+) -> tuple[bool, bool, bool]:
+    """Whether its mysqld is restarted, opened again afterwards, and given its server_id without a restart."""
+    variables = mysql_survey().variables | {"admin_address": "127.0.0.1", "read_only": "OFF", "super_read_only": "OFF"}
+    mysql = mysql_survey(variables=variables | settings, gtid_executed=GTIDSet.parse(executed))
+    platform = Platform(
+        python=(3, 11), machine="x86_64", release="", mysqld_unit="loaded", option_directory="/etc/my.cnf.d"
+    )
+    found = plan(cluster, credentials, HostSurvey(name="db1", mysql=mysql, platform=platform))
+    return found.system.restart_mysqld, found.reopen, found.server_id is not None
+
+
+WRITTEN = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"
+
+
+def test_a_primary_at_work_that_is_set_up_well_is_not_restarted(
+    cluster: ClusterInventory, credentials: Credentials
+) -> None:
+    assert adopted(cluster, credentials, executed=WRITTEN) == (False, False, True)
+
+
+@pytest.mark.parametrize("setting", [{"sync_relay_log": "10000"}, {"admin_address": ""}])
+def test_a_primary_at_work_is_open_again_after_the_restart_that_it_needs(
+    cluster: ClusterInventory, credentials: Credentials, setting: dict[str, str]
+) -> None:
+    assert adopted(cluster, credentials, executed=WRITTEN, **setting) == (True, True, False)
+
+
+def test_an_empty_server_and_a_replica_stay_read_only_after_their_restart(
+    cluster: ClusterInventory, credentials: Credentials
+) -> None:
+    assert adopted(cluster, credentials) == (True, False, False)
+    closed = {"read_only": "ON", "super_read_only": "ON"}
+    assert adopted(cluster, credentials, executed=WRITTEN, **closed) == (True, False, False)
