@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from raftctl.cli.cluster import Cluster
     from raftctl.cluster.status_model import ClusterStatus
     from raftctl.mysql.client import Endpoint
-    from raftctl.sandbox.cluster import Sandbox
+    from raftctl.sandbox.cluster import AnySandbox
 
 WAIT_SECONDS = 60.0
 ROWS_BETWEEN = 1000
@@ -47,7 +47,7 @@ def demo(
         raise RaftctlError(f"{lost} acknowledged rows are lost", hint="this must never happen: please report it")
 
 
-def _clean_up(sandbox: Sandbox | None, home: Path, parent: Path, *, keep_parent: bool) -> None:
+def _clean_up(sandbox: AnySandbox | None, home: Path, parent: Path, *, keep_parent: bool) -> None:
     import contextlib
 
     from raftctl.sandbox.cluster import open_sandbox
@@ -59,7 +59,7 @@ def _clean_up(sandbox: Sandbox | None, home: Path, parent: Path, *, keep_parent:
             parent.rmdir()
 
 
-def _show(sandbox: Sandbox) -> int:
+def _show(sandbox: AnySandbox) -> int:
     """Run the story; returns how many acknowledged rows are lost."""
     from raftctl.cli.cluster import open_cluster
     from raftctl.cli.options import Options

@@ -52,21 +52,30 @@ def up(
     network: Annotated[
         Network, typer.Option(help="One address with many ports, or a network namespace per member (needs root).")
     ] = Network.LOOPBACK,
-    driver: Annotated[Driver, typer.Option(help="What a host is.")] = Driver.LOCAL,
+    driver: Annotated[
+        Driver, typer.Option(help="What a host is: local processes, or a container with systemd, reached over SSH.")
+    ] = Driver.LOCAL,
+    base_image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="What containers are built upon  [default: debian:trixie-slim]")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A cluster setting: failover.cooldown=5s.")
     ] = None,
 ) -> None:
     """Start and bootstrap a cluster in DIR; returns once it is healthy. Starts what is down of an existing one."""
     from raftctl.cli.progress import shown
-    from raftctl.errors import RefusedError
+    from raftctl.errors import RefusedError, UsageError
+    from raftctl.sandbox.layout import BASE_IMAGE
     from raftctl.sandbox.up import bring_up
 
-    if engine is EngineChoice.GROUP or driver is Driver.DOCKER:
-        what = "--engine group" if engine is EngineChoice.GROUP else "--driver docker"
+    if engine is EngineChoice.GROUP:
         raise RefusedError(
-            f"{what} is not there yet", reason="not-supported", hint="leave it out: semi-sync on local processes works"
+            "--engine group is not there yet", reason="not-supported", hint="leave it out: semi-sync works"
         )
+    if driver is Driver.DOCKER and network is Network.NETNS:
+        raise UsageError("--network netns is for local processes", hint="leave it out: containers have a network")
+    if driver is Driver.LOCAL and base_image is not None:
+        raise UsageError("--base-image is for containers", hint="say --driver docker")
     with shown() as progress:
         sandbox = bring_up(
             directory,
@@ -74,6 +83,7 @@ def up(
             witnesses=witnesses,
             namespaces=network is Network.NETNS,
             settings=settings or [],
+            image=(base_image or BASE_IMAGE) if driver is Driver.DOCKER else "",
             progress=progress,
         )
     typer.echo(f"{', '.join(sandbox.layout.names)} are up; the inventory is {sandbox.inventory}")

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import raftctl.sandbox.supervisor
+from raftctl.bootstrap.layout import Layout as HostLayout
 from raftctl.errors import HostError
-from raftctl.hosts.services import SupervisorServices
-from raftctl.sandbox.processes import freeze_host, is_stopped, kill_host, mark, pids_of, thaw_host
+from raftctl.hosts.services import SupervisorServices, Unit
+from raftctl.sandbox.processes import freeze_host, is_stopped, kill_host, mark, pids_of, thaw_host, wait_stopped
 
 _POLL_S = 0.01
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7), less the final zero byte
@@ -46,6 +47,19 @@ class SandboxHost:
     def units(self) -> list[str]:
         """Names of the units that were configured."""
         return list(json.loads(self._config.read_text())["units"])
+
+    def configured_units(self, *, timeout: float) -> list[Unit]:
+        """Those of them that may be started: what they wait for is there."""
+        present = [unit for unit in Unit if unit.value in self.units()]
+        return [unit for unit in present if self.services.is_configured(unit, timeout=timeout)]
+
+    def open_gate(self) -> None:
+        """mysqld's next start does not wait for the controllers."""
+        Path(HostLayout(str(self.directory)).gate_open).touch()
+
+    def wait_stopped(self, pid: int, *, timeout: float) -> None:
+        """Until a process that was sent SIGSTOP has stopped. Raises HostError."""
+        wait_stopped(pid, timeout=timeout)
 
     def log_of(self, unit: str) -> Path:
         """Where standard output and error of a unit go."""

@@ -17,6 +17,9 @@ from raftctl.sandbox.mysqld import MySQLPlace
 from raftctl.sandbox.network import LOOPBACK, NamespaceNetwork, free_ports, free_subnet
 
 CLUSTER = "sandbox"
+BASE_IMAGE = "debian:trixie-slim"  # of containers
+CONTAINER_USER = "dba"  # of the containers' image, with sudo
+KEY_FILE, KNOWN_HOSTS_FILE = "key", "known_hosts"  # of SSH to containers
 _FILE = "sandbox.json"
 _MYSQL_PORT, _ADMIN_PORT, _RAFT_PORT, _API_PORT = 3306, 33062, 8007, 8008  # in namespaces nobody else has them
 _MEMBERS_MAX = 9
@@ -24,12 +27,14 @@ _LONGEST_SOCKET = "/w99/run/supervisor.sock.lock"
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What `sandbox up` was asked for. `settings` are the cluster's raftctl vars by dotted name."""
+    """What `sandbox up` was asked for. `settings` are the cluster's raftctl vars by dotted name; `image` is what the
+    hosts' containers are built upon, "" for local processes."""
 
     nodes: int
     witnesses: int
     namespaces: bool
     settings: dict[str, str]
+    image: str = ""
 
 
 class SandboxMember(msgspec.Struct, frozen=True):
@@ -43,12 +48,13 @@ class SandboxMember(msgspec.Struct, frozen=True):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """`tag` is unique among the sandboxes of this machine; `subnet` is "" on loopback."""
+    """`tag` is unique among the sandboxes of this machine; `subnet` is "" on loopback; `image` as in Shape."""
 
     members: tuple[SandboxMember, ...]
     settings: dict[str, str]
     tag: str
     subnet: str = ""
+    image: str = ""
 
     def member(self, name: str) -> SandboxMember:
         """Raises UsageError when there is none of that name."""
@@ -61,15 +67,16 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def shape(self) -> Shape:
         witnesses = sum(member.witness for member in self.members)
-        return Shape(len(self.members) - witnesses, witnesses, bool(self.subnet), self.settings)
+        namespaces = bool(self.subnet) and not self.image
+        return Shape(len(self.members) - witnesses, witnesses, namespaces, self.settings, self.image)
 
     @property
     def names(self) -> list[str]:
         return [member.name for member in self.members]
 
     def network(self) -> NamespaceNetwork | None:
-        """The members' own network, None on loopback."""
-        return NamespaceNetwork(self.tag, self.subnet, self.names) if self.subnet else None
+        """The members' network namespaces, None on loopback and of containers."""
+        return NamespaceNetwork(self.tag, self.subnet, self.names) if self.subnet and not self.image else None
 
     def place(self, directory: Path, member: SandboxMember) -> MySQLPlace:
         return MySQLPlace(
@@ -104,15 +111,16 @@ def plan(directory: Path, shape: Shape) -> Layout:
     """
     if shape.nodes < 1 or shape.witnesses < 0 or shape.nodes + shape.witnesses > _MEMBERS_MAX:
         raise UsageError(f"a sandbox has 1 to {_MEMBERS_MAX} members with witnesses, at least one of them with data")
-    if len(os.fsencode(f"{directory}{_LONGEST_SOCKET}")) > SOCKET_PATH_BYTES_MAX:
+    if not shape.image and len(os.fsencode(f"{directory}{_LONGEST_SOCKET}")) > SOCKET_PATH_BYTES_MAX:
         raise UsageError(
             f"{directory} is too long: unix sockets below it would have over {SOCKET_PATH_BYTES_MAX} bytes",
             hint="choose a directory with a shorter path",
         )
     tag = hashlib.sha256(os.fsencode(directory)).hexdigest()[:6]
     names = [*(f"db{n}" for n in range(1, shape.nodes + 1)), *(f"w{n}" for n in range(1, shape.witnesses + 1))]
-    subnet = free_subnet(int(tag, 16)) if shape.namespaces else ""
-    network = NamespaceNetwork(tag, subnet, names) if shape.namespaces else None
+    own_network = shape.namespaces or bool(shape.image)
+    subnet = free_subnet(int(tag, 16)) if own_network else ""
+    network = NamespaceNetwork(tag, subnet, names) if own_network else None
     ports = iter(free_ports(4 * len(names)))
     members = []
     for name in names:
@@ -121,7 +129,7 @@ def plan(directory: Path, shape: Shape) -> Layout:
         else:
             address, own = LOOPBACK, (next(ports), next(ports), next(ports), next(ports))
         members.append(SandboxMember(name, name.startswith("w"), address, *own))
-    return Layout(members=tuple(members), settings=shape.settings, tag=tag, subnet=subnet)
+    return Layout(members=tuple(members), settings=shape.settings, tag=tag, subnet=subnet, image=shape.image)
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, str]:
@@ -159,6 +167,8 @@ def save(directory: Path, layout: Layout) -> None:
 
 def inventory(directory: Path, layout: Layout) -> str:
     """The sandbox as an Ansible inventory."""
+    if layout.image:
+        return _containers(directory, layout)
     hosts = {}
     for member in layout.members:
         home = directory / member.name
@@ -175,7 +185,24 @@ def inventory(directory: Path, layout: Layout) -> str:
             variables["raftctl_mysql_port"] = member.mysql_port
             variables["raftctl_mysql_socket"] = str(layout.place(directory, member).socket)
         hosts[member.name] = variables
-    variables = {"ansible_connection": "local", "raftctl": _nested(layout.settings)}
+    return _document({"ansible_connection": "local", "raftctl": _nested(layout.settings)}, hosts)
+
+
+def _containers(directory: Path, layout: Layout) -> str:
+    hosts: dict[str, dict[str, Any]] = {member.name: {"ansible_host": member.address} for member in layout.members}
+    for member in layout.members:
+        if member.witness:
+            hosts[member.name]["raftctl_role"] = "witness"
+    variables = {
+        "ansible_user": CONTAINER_USER,
+        "ansible_ssh_private_key_file": str(directory / KEY_FILE),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={directory / KNOWN_HOSTS_FILE}",
+        "raftctl": _nested(layout.settings),
+    }
+    return _document(variables, hosts)
+
+
+def _document(variables: Mapping[str, Any], hosts: Mapping[str, Any]) -> str:
     document = {"all": {"children": {CLUSTER: {"vars": variables, "hosts": hosts}}}}
     return str(yaml.safe_dump(document, sort_keys=False))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from raftctl.errors import HostError, UsageError
 
 LOOPBACK = "127.0.0.1"
-_NOBODY = "02:00:00:00:00:00"  # a locally administered hardware address that no interface has
+NOBODY = "02:00:00:00:00:00"  # a locally administered hardware address that no interface has
 _OUTSIDE_HOST_NUMBER = 254  # the machine's own address in the members' network
 _FIRST_HOST_NUMBER = 11
 _DEADLINE_S = 20.0
@@ -164,7 +164,7 @@ class NamespaceNetwork:
         already.
         """
         for sender, receiver in sorted(directions):
-            entry = (self.address(receiver), "lladdr", _NOBODY, "dev", "eth0", "nud", "permanent")
+            entry = (self.address(receiver), "lladdr", NOBODY, "dev", "eth0", "nud", "permanent")
             _ip("-n", self.namespace(sender), "neigh", "replace", *entry)
 
     def heal(self) -> None:

@@ -13,7 +13,7 @@ from raftctl.bootstrap.run import bootstrap
 from raftctl.inventory import load_inventory
 from raftctl.inventory.model import ClusterInventory
 from raftctl.sandbox.apt import Progress, ignore_progress
-from raftctl.sandbox.cluster import Sandbox, exclusive, open_or_plan
+from raftctl.sandbox.cluster import AnySandbox, exclusive, open_or_plan
 from raftctl.sandbox.layout import CLUSTER
 from raftctl.secret import Secret
 
@@ -27,9 +27,11 @@ def bring_up(
     witnesses: int = 0,
     namespaces: bool = False,
     settings: Sequence[str] = (),
+    image: str = "",
     progress: Progress = ignore_progress,
-) -> Sandbox:
-    """A sandbox in `directory` with everything running and bootstrapped; what is there already is kept.
+) -> AnySandbox:
+    """A sandbox in `directory` with everything running and bootstrapped; what is there already is kept. With `image`,
+    its hosts are containers upon that image, else local processes.
 
     Raises:
         UsageError: bad arguments, or `directory` holds something else.
@@ -37,7 +39,9 @@ def bring_up(
         RaftctlError: the cluster does not become healthy.
     """
     with exclusive(directory):
-        sandbox = open_or_plan(directory, nodes=nodes, witnesses=witnesses, namespaces=namespaces, settings=settings)
+        sandbox = open_or_plan(
+            directory, nodes=nodes, witnesses=witnesses, namespaces=namespaces, settings=settings, image=image
+        )
         sandbox.write_inventory()
         cluster = load_inventory(sandbox.inventory).cluster(CLUSTER)  # refuses a wrong --set before anything starts
         sandbox.start_all(progress)
@@ -47,7 +51,7 @@ def bring_up(
     return sandbox
 
 
-def _create_application(sandbox: Sandbox, cluster: ClusterInventory) -> None:
+def _create_application(sandbox: AnySandbox, cluster: ClusterInventory) -> None:
     password = secrets.token_urlsafe(18)
     create_application(cluster, database=APPLICATION, user=APPLICATION, password=Secret(password))
     text = f"[client]\nuser={APPLICATION}\npassword={password}\ndatabase={APPLICATION}\n"

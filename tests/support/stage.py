@@ -22,7 +22,7 @@ from raftctl.cluster.state import HistoryEntry
 from raftctl.cluster.status_model import ClusterStatus
 from raftctl.errors import MySQLError, UsageError
 from raftctl.mysql.client import Endpoint, connect
-from raftctl.sandbox.cluster import Sandbox
+from raftctl.sandbox.cluster import AnySandbox
 from raftctl.sandbox.up import bring_up
 from raftctl.sandbox.writer import Tally, Writer
 from tests.support.waiting import wait_until
@@ -34,7 +34,7 @@ WAIT_SECONDS = 90.0
 class Stage:
     """One cluster. Every test leaves it healthy, so that the next one can use it."""
 
-    sandbox: Sandbox
+    sandbox: AnySandbox
     cluster: Cluster
     database: str
     login: Endpoint
@@ -107,7 +107,15 @@ class Stage:
         wanted = self.executed(primary)
         for member, place in self.cluster.inventory.members().items():
             if place.mysql:
-                wait_until(lambda m=member: self.executed(m) == wanted, what=f"{member} equals {primary}", timeout=60)
+                self._wait_equal(member, primary, wanted)
+
+    def _wait_equal(self, member: str, primary: str, wanted: GTIDSet) -> None:
+        try:
+            wait_until(lambda: self.executed(member) == wanted, what=f"{member} equals {primary}", timeout=60)
+        except AssertionError as error:
+            has = self.executed(member)
+            more, less = has - wanted, wanted - has
+            raise AssertionError(f"{error}; it has {more or 'nothing'} more, {less or 'nothing'} less") from None
 
     def executed(self, member: str) -> GTIDSet:
         with connect(self.own_endpoint(member), connect_timeout=30.0, timeout=30.0) as conn:
@@ -171,15 +179,23 @@ class SideClient:
 
 @contextlib.contextmanager
 def stage(
-    *, namespaces: bool = True, nodes: int = 3, witnesses: int = 0, settings: tuple[str, ...] = ()
+    *,
+    namespaces: bool = True,
+    nodes: int = 3,
+    witnesses: int = 0,
+    settings: tuple[str, ...] = (),
+    image: str = "",
 ) -> Iterator[Stage]:
-    """A new healthy cluster, taken down and removed at the end. Skips the test that cannot have its namespaces."""
+    """A new healthy cluster, taken down and removed at the end. Skips the test that cannot have its namespaces. With
+    `image`, its hosts are containers upon that."""
     if namespaces and (os.geteuid() != 0 or not shutil.which("ip")):
         pytest.skip("network namespaces need root and the ip command")
     parent = Path(tempfile.mkdtemp(prefix="rc-"))  # a unix socket's path must stay short
     directory, sandbox = parent / "s", None
     try:
-        sandbox = bring_up(directory, nodes=nodes, witnesses=witnesses, namespaces=namespaces, settings=settings)
+        sandbox = bring_up(
+            directory, nodes=nodes, witnesses=witnesses, namespaces=namespaces, settings=settings, image=image
+        )
         cluster = open_cluster(Options(inventory=sandbox.inventory))
         login = read_option_file(sandbox.option_file)
         endpoint = Endpoint(user=login.user, password=login.password)
