@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := raftctl tests
 
-.PHONY: help demo test lint types unit integration e2e simulate mutants bench-raft bench-hogs chaos clean
+.PHONY: help demo test lint types unit integration e2e adopt simulate mutants bench-raft bench-hogs chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ integration: $(READY) ## tests on real MySQL, real processes, real networks
 
 e2e: $(READY) ## bootstrap over SSH on container hosts with systemd; needs root and a Docker engine
 	$(BIN)/pytest tests/containers -v
+
+adopt: $(READY) ## a gigabyte of data under a writer becomes a cluster, on container hosts
+	RAFTCTL_ADOPTED_MB=1024 $(BIN)/pytest tests/containers/test_adoption.py -v
 
 SEEDS ?= 10000
 simulate: $(READY) ## SEEDS lives of simulated Raft groups and clusters; every interleaving of a few steps
