@@ -16,6 +16,7 @@ from raftctl.cluster.status_model import ClusterStatus, Health
 from raftctl.errors import NoQuorumError, RaftctlError, RefusedError
 from raftctl.inventory.model import ClusterInventory, data_names
 from raftctl.mysql.client import Endpoint, connect
+from raftctl.mysql.version import ServerVersion
 
 T = TypeVar("T")
 Progress = Callable[[str], None]
@@ -60,6 +61,13 @@ def wait_for_leader(api: ApiClient, members: Mapping[str, Member], *, timeout: f
             f"no leader within {timeout:g} s: {found}", hint="see the controllers' logs; bootstrap can be repeated"
         )
     return found
+
+
+def forget_installation(endpoint: Endpoint) -> None:
+    """Delete the binary logs and the GTIDs of a server in which nothing is but what its installation made. Raises
+    MySQLError."""
+    with connect(endpoint, connect_timeout=_CALL_SECONDS, timeout=_READ_ONLY_SECONDS) as conn:
+        conn.execute(ServerVersion.parse(str(conn.scalar("SELECT VERSION()"))).reset_binary_logs)
 
 
 def initialize(

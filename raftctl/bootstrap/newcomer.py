@@ -115,6 +115,8 @@ class Newcomer:
 
 def foreign_data(mysql: MySQLSurvey, ours: GTIDSet) -> str:
     """What a server has that the cluster does not, one line; "" when it has nothing of its own."""
+    if mysql.unused:
+        return ""
     if extra := mysql.gtid_executed - ours:
         return f"{extra.count()} transactions: {extra}"
     if mysql.tables is not None and mysql.tables.total and not mysql.gtid_executed:

@@ -49,8 +49,11 @@ REQUIRED_SETTINGS = (
     "super_read_only",
     "skip_replica_start",
 )
-# A controller switches these while mysqld runs.
-SWITCHED_SETTINGS = ("super_read_only", "sync_relay_log")
+# A controller switches these while mysqld runs, by setting one of these variables: read_only = OFF ends both.
+SWITCHED_SETTINGS = {
+    "super_read_only": frozenset({"super_read_only", "read_only"}),
+    "sync_relay_log": frozenset({"sync_relay_log"}),
+}
 # Others work, with a disadvantage.
 ADVISED_SETTINGS = ("replica_net_timeout",)
 REQUIRED_PLUGINS = ("rpl_semi_sync_source", "rpl_semi_sync_replica", "clone")
@@ -159,7 +162,7 @@ def _settings(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
         actual = mysql.variables.get(setting.name, "")
         if _same(setting.name, actual, setting.value):
             continue
-        if setting.name in SWITCHED_SETTINGS and setting.name in mysql.dynamic:
+        if SWITCHED_SETTINGS.get(setting.name, frozenset()) & mysql.dynamic:
             continue  # its controller, or a person, switched it: the value at the next start cannot be seen
         severity = Severity.FAIL if setting.name in REQUIRED_SETTINGS else Severity.WARN
         what = f"{setting.name} is {actual or 'unknown'}, must be {_shown(setting)}: {setting.why}"

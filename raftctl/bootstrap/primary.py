@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from raftctl.bootstrap.survey import MySQLSurvey
+from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import MemberRole
 from raftctl.errors import RefusedError
 from raftctl.inventory.model import InventoryHost
@@ -26,17 +27,21 @@ class PrimaryRefusal(enum.StrEnum):
 
 class FirstPrimary(msgspec.Struct, frozen=True):
     """`seeds` are the members that get a copy of the primary's data by CLONE before they replicate; the others have
-    some of it already, or there is nothing to copy."""
+    some of it already, or there is nothing to copy. `resets` are unused servers whose installations left GTIDs that the
+    others lack: they begin without any."""
 
     name: str
     why: str
     seeds: tuple[str, ...] = ()
+    resets: tuple[str, ...] = ()
 
 
 def choose_primary(hosts: Sequence[InventoryHost], servers: Mapping[str, MySQLSurvey]) -> FirstPrimary:
     """`servers` has every host with MySQL. Raises RefusedError with a PrimaryRefusal."""
     _check_sources(hosts, servers)
     _check_tables(servers)
+    with_history = tuple(name for name, server in servers.items() if server.gtid_executed)
+    servers = {name: _without_installation(server) for name, server in servers.items()}
     data = [host for host in hosts if host.role is MemberRole.DATA]
     complete = [
         host
@@ -47,10 +52,17 @@ def choose_primary(hosts: Sequence[InventoryHost], servers: Mapping[str, MySQLSu
         raise _refused(PrimaryRefusal.DIVERGED, _divergence(data, servers), _DIVERGED_HINT)
     if not servers[complete[0].name].gtid_executed:
         chosen = min(complete, key=_rank)
-        return FirstPrimary(chosen.name, "no member has any data")
+        return FirstPrimary(chosen.name, "no member has any data", resets=with_history)
     chosen, why = _of_complete(complete, data, servers)
     seeds = _seeds(hosts, servers, chosen)
     return FirstPrimary(chosen.name, why, seeds)
+
+
+def _without_installation(server: MySQLSurvey) -> MySQLSurvey:
+    """What the installation of an unused server wrote is nobody's data."""
+    if not server.unused:
+        return server
+    return msgspec.structs.replace(server, gtid_executed=GTIDSet(), gtid_purged=GTIDSet())
 
 
 _DIVERGED_HINT = (

@@ -259,7 +259,8 @@ class _Bootstrap:
     def _initialize(self, api: ApiClient, first: FirstPrimary) -> None:
         primary, secrets = self._cluster.host(first.name), self._credentials.secrets
         self._note_first(first)
-
+        for name in first.resets:
+            formation.forget_installation(own_endpoint(self._cluster.host(name), secrets))
         for name in first.seeds:  # one after the other: a donor serves one CLONE at a time
             self._progress(f"copying {primary.name}'s data to {name}")
             host = self._cluster.host(name)
@@ -282,6 +283,7 @@ class _Bootstrap:
         )
 
     def _note_first(self, first: FirstPrimary) -> None:
+        self._note(f"{name}: GTIDs of its installation deleted" for name in first.resets)
         self._note(f"{name}: data replaced by a copy of {first.name}'s" for name in first.seeds)
         self._note([f"cluster initialized with {first.name} as primary: {first.why}"])
 

@@ -25,6 +25,8 @@ from raftctl.mysql.errors import AccessDenied
 from raftctl.secret import Secret
 
 CALL_SECONDS = 5.0
+_SYSTEM_SCHEMAS = frozenset({"mysql", "sys", "performance_schema", "information_schema"})
+_INSTALLED_ACCOUNTS = frozenset({"root", "mysql.sys", "mysql.session", "mysql.infoschema", "debian-sys-maint"})
 _PORT_SECONDS = 1.0
 
 
@@ -46,7 +48,8 @@ class MySQLSurvey(msgspec.Struct, frozen=True, kw_only=True):
     that were set at run time, so that the value at the next start is not known. `missing_privileges` are what the login
     lacks to create the cluster's accounts; `accounts` are the members with a replication account; `own_account`:
     raftctl's account works with the password in the secrets. `tables` is None when only that account could look.
-    `cloning`: its data are being replaced by another server's."""
+    `cloning`: its data are being replaced by another server's; `unused`: nothing is in it but what its installation
+    made."""
 
     version: str
     server_uuid: str
@@ -62,6 +65,7 @@ class MySQLSurvey(msgspec.Struct, frozen=True, kw_only=True):
     accounts: frozenset[str] = frozenset()
     own_account: bool = False
     cloning: bool = False
+    unused: bool = False
 
 
 class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +213,7 @@ def survey_mysql(conn: Connection, *, is_admin: bool, own_account: bool) -> MySQ
         accounts=_members_with_account(conn),
         own_account=own_account,
         cloning="clone" in plugins and is_cloning(conn),
+        unused=is_admin and not channels and _is_unused(conn),
     )
 
 
@@ -219,6 +224,14 @@ def _user_tables(conn: Connection) -> UserTables:
         " AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')"
     )[0]
     return UserTables(int(row["total"]), int(row["not_innodb"]))
+
+
+def _is_unused(conn: Connection) -> bool:
+    """An installation has GTIDs, too: a package's script sets up an account, and MySQL 9.7 begins with gtid_mode ON."""
+    schemas = _column(conn, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")
+    users = _column(conn, "SELECT user AS user FROM mysql.user")
+    own = {user for user in users if user == ADMIN_USER or user.startswith(REPLICATION_USER_PREFIX)}
+    return schemas <= _SYSTEM_SCHEMAS and users - own <= _INSTALLED_ACCOUNTS
 
 
 def _missing_privileges(conn: Connection) -> tuple[str, ...]:

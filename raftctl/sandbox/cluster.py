@@ -188,8 +188,9 @@ def open_or_plan(
     # a wrong setting is refused before anything is written
     parsed = parse_inventory(layouts.inventory(directory, layout).encode(), directory / "inventory.yaml")
     require_odd_number(parsed.cluster(layouts.CLUSTER))
+    sandbox = _sandbox(directory, layout)
     layouts.save(directory, layout)
-    return _sandbox(directory, layout)
+    return sandbox
 
 
 @contextlib.contextmanager

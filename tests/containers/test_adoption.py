@@ -48,9 +48,16 @@ INSERT INTO {APPLICATION}.filler
 CONTENT = f"SELECT COUNT(*), SUM(CRC32(pad)) FROM {APPLICATION}.filler"
 
 
-@pytest.fixture(params=[WELL_SET_UP, DEFAULTS_WITH_GTIDS], ids=["well-set-up", "defaults"])
-def adoptable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerHosts]:
-    """db1 has an application, its data and a GTID; db2 and db3 are as installed."""
+@pytest.fixture(
+    params=[
+        pytest.param(WELL_SET_UP, id="well-set-up"),
+        pytest.param(DEFAULTS_WITH_GTIDS, id="defaults", marks=pytest.mark.long),
+    ]
+)
+def adoptable(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ContainerHosts, bool]]:
+    """db1 has an application and its data; db2 and db3 are as installed. Whether db1 can go on without a restart."""
     with container_hosts(tmp_path_factory.mktemp("adoptable"), subnet="10.213.79") as hosts:
         for name in ("db1", "db2", "db3"):
             hosts.wait_for_units(name, "mysql")
@@ -60,7 +67,7 @@ def adoptable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         hosts.sql("db1", f"CREATE DATABASE {APPLICATION}; CREATE USER {APPLICATION}@'%' IDENTIFIED BY '{PASSWORD}';")
         hosts.sql("db1", f"GRANT ALL ON {APPLICATION}.* TO {APPLICATION}@'%'")
         hosts.sql("db1", FILL, timeout=1800)
-        yield hosts
+        yield hosts, request.param is WELL_SET_UP
 
 
 def writer_on(hosts: ContainerHosts, name: str) -> Writer:
@@ -86,10 +93,8 @@ def bootstrap_beside(hosts: ContainerHosts, writer: Writer) -> tuple[int, int]:
     return copied, ended
 
 
-def test_a_primary_at_work_is_adopted_and_let_go_again(
-    adoptable: ContainerHosts, request: pytest.FixtureRequest
-) -> None:
-    hosts, restarted = adoptable, "defaults" in request.node.name
+def test_a_primary_at_work_is_adopted(adoptable: tuple[ContainerHosts, bool]) -> None:
+    hosts, without_restart = adoptable
     before, content = hosts.main_pid("db1", "mysql"), hosts.sql("db1", CONTENT, timeout=600)
     writer = writer_on(hosts, "db1")
     writer.start(60)
@@ -102,11 +107,8 @@ def test_a_primary_at_work_is_adopted_and_let_go_again(
     assert ended > began, "nothing was acknowledged while the data were copied"
     stage = hosts.stage()
     assert stage.wait_healthy().primary == "db1"
-    tally = stage.verify(writer)
-    assert tally.acknowledged > 0
-    if not restarted:
-        assert hosts.main_pid("db1", "mysql") == before
+    stage.verify(writer)
+    assert (hosts.main_pid("db1", "mysql") == before) is without_restart
     for name in ("db1", "db2", "db3"):
         assert hosts.sql(name, CONTENT, timeout=600) == content
     assert '"changed": []' in hosts.raftctl("-o", "json", "bootstrap", "--yes")
-    print(tally)

@@ -23,11 +23,16 @@ def test_a_directory_that_is_no_sandbox_is_bad_usage(command: list[str], tmp_pat
     assert result.stderr.splitlines()[0] == f"error: {tmp_path} is not a sandbox"
 
 
-@pytest.mark.parametrize("flags", [["--engine", "group"], ["--driver", "docker"]])
-def test_what_is_not_there_yet_is_refused_in_one_line(flags: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "complaint"), [(["--engine", "group"], "not there yet"), (["--driver", "docker"], "no Docker engine")]
+)
+def test_what_cannot_be_had_is_refused_in_one_line(
+    flags: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     result = run("up", tmp_path / "new", *flags)
     assert result.returncode == 1
-    assert "not there yet" in result.stderr
+    assert complaint in result.stderr
     assert not (tmp_path / "new").exists()
 
 

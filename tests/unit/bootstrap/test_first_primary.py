@@ -31,7 +31,13 @@ orders:
 
 
 def server(
-    executed: str = "", *, purged: str = "", follows: str = "", read_only: bool = True, tables: int | None = 0
+    executed: str = "",
+    *,
+    purged: str = "",
+    follows: str = "",
+    read_only: bool = True,
+    tables: int | None = 0,
+    unused: bool = False,
 ) -> MySQLSurvey:
     return MySQLSurvey(
         version="8.4.3",
@@ -44,6 +50,7 @@ def server(
         tables=None if tables is None else UserTables(tables, 0),
         tls=True,
         channels=(ReplicationChannel("", follows, 3306),) if follows else (),
+        unused=unused,
     )
 
 
@@ -132,3 +139,16 @@ def test_the_chosen_one_has_everything(**holdings: set[tuple[str, int]]) -> None
     assert holdings[chosen.name] == everything
     assert chosen.name not in chosen.seeds
     assert all(not holdings[name] for name in chosen.seeds), "nothing is copied over data (nothing is purged here)"
+
+
+def test_what_installations_wrote_is_nobodys_data() -> None:
+    first = choose(
+        db1=server(f"{A}:1", unused=True), db2=server(f"{B}:1", unused=True), db3=server(unused=True), ro1=server()
+    )
+    assert (first.name, first.seeds, first.resets) == ("db1", (), ("db1", "db2"))
+
+
+def test_an_unused_server_is_seeded_from_the_one_with_data() -> None:
+    first = choose(db1=server(f"{A}:1", unused=True), db2=server(f"{B}:1-9"), db3=server(), ro1=server())
+    assert (first.name, first.resets) == ("db2", ())
+    assert set(first.seeds) == {"db1", "db3", "ro1"}

@@ -126,8 +126,9 @@ def test_a_switch_may_be_spelled_in_several_ways(value: str) -> None:
     assert not failures(findings(mysql=server))
 
 
-def test_a_value_switched_at_run_time_says_nothing_about_the_next_start() -> None:
-    server = mysql_survey(2, dynamic=frozenset({"super_read_only"}))
+@pytest.mark.parametrize("switched", ["super_read_only", "read_only"])
+def test_a_value_switched_at_run_time_says_nothing_about_the_next_start(switched: str) -> None:
+    server = mysql_survey(2, dynamic=frozenset({switched}))
     server = msgspec.structs.replace(server, variables=server.variables | {"super_read_only": "OFF"})
     assert not failures(findings(mysql=server))
 
