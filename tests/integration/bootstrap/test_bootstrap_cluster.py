@@ -279,7 +279,8 @@ def test_why_there_is_no_leader_is_said_in_one_line(running: Sandbox) -> None:
 
     def complaint() -> str | None:
         found = formation.find_leader(api, cluster.members())
-        return found if isinstance(found, str) else None
+        # while it still leads it may have an entry that it cannot commit any more
+        return found if isinstance(found, str) and not found.startswith("the leader") else None
 
     found = wait_until(complaint, what="the third controller no longer leads")
     for service in services:
