@@ -12,9 +12,9 @@ import pytest
 from raftctl.bootstrap.credentials import Credentials, prepare
 from raftctl.bootstrap.host_plan import HostPlan, controller_config, plan_host, write_files
 from raftctl.bootstrap.survey import HostSurvey
-from raftctl.cluster.state import Settings
 from raftctl.bootstrap.system import Platform
 from raftctl.cluster.gtid import GTIDSet
+from raftctl.cluster.state import Settings
 from raftctl.controller import config as c
 from raftctl.hosts.local import LocalHost
 from raftctl.inventory.load import parse_inventory
