@@ -218,9 +218,12 @@ def _shrink(state: ClusterState, command: c.ShrinkSyncSet) -> ClusterState | Rej
     lowered = acks < state.required_acks
     if acks > state.required_acks or (lowered and state.settings.durability_policy != "available"):
         return Rejection.INVALID_ACKS
-    if not 0 <= acks < len(rest):
-        return Rejection.INVALID_SET  # S must stay able to acknowledge: fewer than k replicas prove nothing
-    return replace(state, sync_set=rest, required_acks=acks, source_acks=acks)
+    if 0 <= acks < len(rest):
+        return replace(state, sync_set=rest, required_acks=acks, source_acks=acks)
+    # Fewer than k replicas prove nothing, so the floor has to: `strict` only, and only what the log can know of it.
+    if state.settings.durability_policy != "strict" or not command.floor or not state.floor <= command.floor:
+        return Rejection.INVALID_SET
+    return replace(state, sync_set=rest, source_acks=acks, floor=command.floor)
 
 
 def _admit(state: ClusterState, command: c.Admit) -> ClusterState | Rejection:

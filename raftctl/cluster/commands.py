@@ -100,11 +100,15 @@ class Lockout(Decision, frozen=True, kw_only=True, tag="lockout"):
 
 class ShrinkSyncSet(Decision, frozen=True, kw_only=True, tag="shrink-sync-set"):
     """Locked-out members leave S: `required_acks` members of the rest hold all that they may have acknowledged alone
-    (rule R6). A lower k than before is for the policy `available`; the primary is told once this is committed."""
+    (rule R6). A lower k than before is for the policy `available`; the primary is told once this is committed.
+
+    `floor` is for `strict`, when those that are left are fewer than k: nothing can be acknowledged any more, and it has
+    all that ever was, which makes it the next floor. Writes wait until S has grown."""
 
     members: tuple[str, ...]
     required_acks: int
     why: str = ""
+    floor: GTIDSet = GTIDSet()
 
 
 class Admit(Decision, frozen=True, kw_only=True, tag="admit"):

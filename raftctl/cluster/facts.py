@@ -30,7 +30,8 @@ class MySQLFacts(msgspec.Struct, frozen=True):
     """`observation` is the last one; while `state` is DOWN or UNRESPONSIVE it is what was seen before.
     `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due.
     `damage`: what InnoDB said about damaged data, "" when it said nothing. `saved`: the latest file
-    of transactions that were removed here, "" without any."""
+    of transactions that were removed here, "" without any. `stranded`: why only a CLONE can make a replica
+    of the sync set useful again, "" when it is not so."""
 
     state: MySQLState
     observation: MySQLObservation | None = None
@@ -39,6 +40,7 @@ class MySQLFacts(msgspec.Struct, frozen=True):
     disk_waits_seconds: float = 0.0
     damage: str = ""
     saved: str = ""
+    stranded: str = ""
 
     @property
     def disk_stalled(self) -> bool:

@@ -321,6 +321,7 @@ class Keeper:
             errant=errant,
             disk_waits_seconds=self._disk_waits,
             damage=self.corruption.of(look.observation.server_uuid),
+            stranded=decided.stranded,
             saved=newest(self._directory / gate_protocol.TAILS),
         )
 
@@ -521,6 +522,7 @@ def _outline(report: MemberReport) -> tuple[object, ...]:
         mysql.state,
         mysql.errant,
         mysql.damage,
+        mysql.stranded,
         seen and (seen.writable, seen.channel and seen.channel.receiver, seen.semi_sync.replica_enabled),
     )
 

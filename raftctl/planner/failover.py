@@ -275,6 +275,11 @@ def damage(report: MemberReport | None) -> str:
     return report.mysql.damage if report and report.mysql else ""
 
 
+def stranded(report: MemberReport | None) -> str:
+    """Why only a CLONE can make this member useful again, "" when it is not so."""
+    return report.mysql.stranded if report and report.mysql else ""
+
+
 def _ineligible(
     state: ClusterState, view: ClusterView, member: str, report: MemberReport, required: GTIDSet
 ) -> Refusal | None:

@@ -161,11 +161,13 @@ class LocalContext(msgspec.Struct, frozen=True):
 
 
 class LocalPlan(msgspec.Struct, frozen=True):
-    """`note` tells a person what is being done or waited for; `errant` is what the primary lacks."""
+    """`note` tells a person what is being done or waited for; `errant` is what the primary lacks. `stranded`: why only
+    a CLONE helps this member, which has to leave S before (rule R6)."""
 
     actions: tuple[Action, ...] = ()
     note: str = ""
     errant: GTIDSet = GTIDSet()
+    stranded: str = ""
 
 
 def decide_local(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
@@ -193,8 +195,18 @@ def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -
         return closing
     if seen.donates and context.commits_stand_still and seen.semi_sync.clients < state.source_acks:
         return LocalPlan((Fence("a CLONE from here waits for commits that nobody can acknowledge"),))
+    if context.commits_stand_still and seen.semi_sync.wait_sessions and _is_forsaken(state):
+        return LocalPlan((Fence("nobody is left in the sync set who could acknowledge the commits that wait"),))
     note = "" if seen.writable or _may_open(state, seen) else "waits for replicas that can acknowledge"
     return LocalPlan(_opening(state, seen, context) + _tidy(seen) + _encourage(state, seen, context), note=note)
+
+
+def _is_forsaken(state: ClusterState) -> bool:
+    """`strict`: a member that has to be rebuilt leaves S although it is needed. It cannot while commits wait: whether
+    they were acknowledged at the last moment could not be known. Their clients get an error instead."""
+    able = [m for m in state.sync_set if m not in (state.primary, *state.locked)]
+    strict = state.settings.durability_policy == "strict"
+    return strict and bool(set(state.locked) & set(state.sync_set)) and len(able) < state.source_acks
 
 
 def _may_open(state: ClusterState, seen: MySQLObservation) -> bool:
@@ -296,7 +308,7 @@ def promised_epoch(state: ClusterState, me: str, seen: MySQLObservation, context
     if state.phase is not Phase.FAILOVER:
         return 0
     receiving = seen.channel is not None and seen.channel.receiver is not ReceiverState.OFF
-    return 0 if receiving or seen.writable else state.epoch
+    return 0 if receiving or seen.writable or has_lost_its_data(state, seen) else state.epoch
 
 
 def _stand_by(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
@@ -333,8 +345,10 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
     acknowledging = me in state.sync_set and state.source_acks > 0
     if not seen.semi_sync.replica_enabled == seen.relay_log_synced == acknowledging:
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
-    if context.incomplete and me not in state.sync_set:
-        return _begin_again(state, me, seen, "a CLONE did not come to its end")
+    is_new = me in state.joining and me not in state.sync_set
+    if context.incomplete or (has_lost_its_data(state, seen) and not is_new):
+        why = "a CLONE did not come to its end" if context.incomplete else "its data are gone"
+        return _strand(why) if me in state.sync_set else _begin_again(state, me, seen, why)
     if context.unverified:
         return LocalPlan(note="looks whether what was cloned is sound")
     if state.rebuilds.get(me) == seen.server_uuid and me not in state.sync_set:
@@ -344,6 +358,15 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
     if not _points_to(state, seen.channel) or not compared or not context.password_in_use:
         return _repoint(state, me, seen, context)
     return _receive(state, me, seen, context)
+
+
+def has_lost_its_data(state: ClusterState, seen: MySQLObservation) -> bool:
+    """Whether this server was made anew: a member of S has at least something of what was there when it joined."""
+    return bool(state.floor) and not seen.holds
+
+
+def _strand(why: str, *, errant: GTIDSet = GTIDSet()) -> LocalPlan:  # noqa: B008 (frozen)
+    return LocalPlan(note=f"has to leave the sync set, to be rebuilt: {why}", errant=errant, stranded=why)
 
 
 def _begin_again(state: ClusterState, me: str, seen: MySQLObservation, why: str) -> LocalPlan:
@@ -390,9 +413,7 @@ def _is_to_be_seeded(state: ClusterState, seen: MySQLObservation, primary_execut
 def _diverged(state: ClusterState, me: str, tail: GTIDSet) -> LocalPlan:
     """It executed what the primary never had: nobody acknowledged that, or the primary would have it (rule R3)."""
     why = f"{tail.count()} transactions that {state.primary} lacks: {tail}"
-    if me in state.sync_set:
-        return LocalPlan(note=f"has {why}", errant=tail)  # leaves S before its data goes (rule R6)
-    return _rebuild(state, me, why, errant=tail)
+    return _strand(why, errant=tail) if me in state.sync_set else _rebuild(state, me, why, errant=tail)
 
 
 def _rebuild(state: ClusterState, me: str, why: str, *, errant: GTIDSet = GTIDSet()) -> LocalPlan:  # noqa: B008 (frozen)
@@ -408,8 +429,12 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
     if channel.receiver is not ReceiverState.OFF and me in state.locked and me not in state.sync_set:
         actions.append(StopReceiver())  # nobody is admitted who could connect before it decided to
     if channel.receiver is ReceiverState.OFF:
-        if channel.receiver_error_code in PURGED_ERRORS and me not in state.sync_set:
-            return _rebuild(state, me, f"{state.primary} has purged what {me} needs")
+        if channel.receiver_error_code in PURGED_ERRORS:
+            why = f"{state.primary} has purged what {me} needs"
+            if me not in state.sync_set:
+                return _rebuild(state, me, why)
+            again = () if me in state.locked else (StartReceiver(),)  # in case that this was the source before
+            return msgspec.structs.replace(_strand(why), actions=again)
         if me in state.locked:
             return LocalPlan(note=f"waits to be admitted by {state.primary}")
         actions.append(StartReceiver())

@@ -16,7 +16,7 @@ from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MemberReport, MySQLState
 from raftctl.cluster.observation import MySQLObservation, ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
-from raftctl.planner.failover import damage, errant
+from raftctl.planner.failover import damage, errant, stranded
 from raftctl.planner.view import UP_STATES, ClusterView
 
 Change = Lockout | ShrinkSyncSet | Admit | GrowSyncSet | ChangeAcks
@@ -91,7 +91,9 @@ def _lockout(state: ClusterState, view: ClusterView, member: str) -> Lockout | N
     if min(receiving_age, view.listening_seconds, view.version_seconds) < GRACE_SECONDS:
         return None
     if len(able_without(state, view, member)) < state.required_acks and not _may_lower(state, view):
-        return None  # writes wait already; a smaller S could never be proven
+        # Writes wait already, and a smaller S could not be proven by holders; but this one never comes back by itself.
+        why = stranded(view.up(state, member))
+        return Lockout(based_on=state.version, member=member, why=f"{member} has to be rebuilt: {why}") if why else None
     return Lockout(based_on=state.version, member=member, why=f"{member} does not receive from {state.primary}")
 
 
@@ -117,11 +119,31 @@ def _shrink(state: ClusterState, view: ClusterView, member: str) -> ShrinkSyncSe
     report = view.report(state, state.primary)
     if report is None or report.version != state.version or not set(leavers) <= set(report.locked):
         return None
+    if not lowered and acks > len(rest) and all(stranded(view.up(state, m)) for m in leavers):
+        return _leave_short(state, report, leavers)
     # A leaver may have been the only acker of anything that was in the primary's binary log when it was locked out.
     if acks > len(rest) or len(_holders(state, view, rest)) < acks:
         return None
     why = f"{acks} of {', '.join(rest) or 'nobody'} hold everything"
     return ShrinkSyncSet(based_on=state.version, members=leavers, required_acks=acks, why=why)
+
+
+def _leave_short(state: ClusterState, report: MemberReport, leavers: tuple[str, ...]) -> ShrinkSyncSet | None:
+    """`strict`, and fewer than k are left: since the leavers were locked out nothing can be acknowledged, and nothing
+    is until S has grown. So what the primary has is the floor: all that it has executed, once no commit is under way
+    that the last acknowledgement may have reached, or that a crash would undo."""
+    source = _observation(report)
+    if source is None or report.source_acks != state.source_acks or source.gtid_owned:
+        return None
+    if not state.floor <= source.gtid_executed:
+        return None
+    return ShrinkSyncSet(
+        based_on=state.version,
+        members=leavers,
+        required_acks=state.required_acks,
+        floor=source.gtid_executed,
+        why=f"{', '.join(leavers)} can only be rebuilt, from {state.primary}; writes wait until that is done",
+    )
 
 
 def _holders(state: ClusterState, view: ClusterView, members: list[str]) -> list[str]:
@@ -183,7 +205,7 @@ def admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
         return None
     if member in (*state.rebuilds, *state.retiring) and member in state.sync_set:
         return None
-    if errant(report) and member in state.sync_set:
+    if (errant(report) or stranded(report)) and member in state.sync_set:
         return None  # it leaves S first; outside of S it needs its account, to be rebuilt
     if not observation.super_read_only or observation.semi_sync.source_enabled:
         return None

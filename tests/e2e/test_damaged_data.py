@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import pytest
 
 from raftctl.controller import rebuild_mark
 from raftctl.mysql.client import connect
+from raftctl.mysql.replication import stop_replica
 from raftctl.sandbox.cluster import Target
 from raftctl.sandbox.distribution import MySQLDistribution
-from tests.e2e.test_detection import write_errant
+from tests.e2e.test_detection import switch_over, write_errant
 from tests.e2e.test_failures import raftctl
 from tests.integration.tail.test_cut_on_mysqld import assert_mysqlbinlog_reads
 from tests.support.damage import age_last_page, has_pages
 from tests.support.stage import Stage
+from tests.support.stage import stage as stage_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
@@ -70,6 +73,31 @@ def test_a_copy_whose_first_start_is_interrupted_is_made_again(
         assert (saved.member, saved.detail["gtids"]) == (replica, str(errant))
         assert [m.mysql.saved for m in status.members if m.name == replica and m.mysql] == [saved.detail["saved"]]
         assert_mysqlbinlog_reads(distribution, Path(str(saved.detail["saved"])), errant)
+    stage.verify(writer)
+
+
+@pytest.fixture(scope="module")
+def strict_pair(distribution: MySQLDistribution) -> Iterator[Stage]:
+    with stage_of(nodes=2, witnesses=1) as made:
+        yield made
+
+
+def test_the_only_replica_that_strict_has_is_rebuilt_when_its_data_are_gone(strict_pair: Stage) -> None:
+    """Writes wait meanwhile, nothing that was acknowledged is lost, and nobody has to be called."""
+    stage = strict_pair
+    replica = stage.wait_healthy().primary
+    (primary,) = (m.name for m in stage.status().members if m.mysql and m.name != replica)
+    assert replica
+    with stage.writing(patience=60.0) as writer:
+        switch_over(stage, primary)  # now the log says what a member has at least
+        with connect(stage.own_endpoint(replica), timeout=20.0) as conn:
+            stop_replica(conn, timeout=20.0)
+            conn.execute("RESET BINARY LOGS AND GTIDS")
+            conn.execute("RESET REPLICA ALL")
+        stage.wait(lambda _: "rebuilt" in kinds(stage, replica), f"{replica} is rebuilt")
+        assert writer.wait_for(20, 90)
+        status = stage.wait_healthy()
+        assert set(status.durability.sync_set or ()) == {primary, replica}
     stage.verify(writer)
 
 

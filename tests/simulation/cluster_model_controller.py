@@ -205,7 +205,8 @@ class Controller:
     # --- reports --------------------------------------------------------------------------------------
 
     def _report(self, seen: MySQLObservation, plan: LocalPlan, context: LocalContext) -> None:
-        facts = MySQLFacts(local.describe(self.state, self.name, seen), seen, errant=plan.errant)
+        word = local.describe(self.state, self.name, seen)
+        facts = MySQLFacts(word, seen, errant=plan.errant, stranded=plan.stranded)
         fenced_epoch = self._world.rules.promised_epoch(self.state, self.name, seen, context)
         acks = local.proven_acks(self.state, self.name, seen, context)
         self._send(facts, fenced_epoch=fenced_epoch, holds=seen.holds, source_acks=acks)

@@ -106,6 +106,14 @@ class ShrinkWithoutHolders(_BlindPrimary):
         return replace(observation, gtid_executed=GTIDSet(), gtid_owned=GTIDSet())
 
 
+class ShortWithoutFloor(Rules):
+    """R6: S shrinks below what k asks for, and what the primary alone holds then is not the floor."""
+
+    def apply(self, state: ClusterState, command: c.AnyCommand, index: int) -> ClusterState:
+        after = super().apply(state, command, index)
+        return replace(after, floor=state.floor) if isinstance(command, c.ShrinkSyncSet) else after
+
+
 class ShrinkWithoutOwned(_BlindPrimary):
     """R6: commits that wait for an acknowledgement are forgotten when the holders are counted."""
 

@@ -28,7 +28,7 @@ from raftctl.planner.local import Action, LocalContext, LocalPlan
 from raftctl.planner.switchover import request_switchover
 from raftctl.planner.sync_set import receives
 from raftctl.planner.view import ClusterView, Seen, proof
-from tests.simulation.cluster_model_mysqld import Violation
+from tests.simulation.cluster_model_mysqld import PURGED, Violation
 from tests.simulation.cluster_model_world import Rules
 
 replace = msgspec.structs.replace
@@ -55,6 +55,7 @@ class Server(NamedTuple):
     locked: int = 0
     source: int = NOBODY
     receiving: bool = False
+    purged: bool = False  # the source does not have any more what it needs
     acknowledges: bool = False
     stopped_epoch: int = 0
     known_locked: int = NOBODY  # what the controller verified since mysqld started; NOBODY: nothing
@@ -161,6 +162,7 @@ class Tables:
             locked=None if server.known_locked == NOBODY else names(server.known_locked),
             source_acks=None if server.known_acks == NOBODY else server.known_acks,
             primary_executed=None if server.asked == NOBODY else gtids(server.asked),
+            commits_stand_still=bool(server.waiting),
             roster=state.roster,
         )
         plan = self.rules.decide_local(state, name, seen, context)
@@ -174,7 +176,7 @@ class Tables:
             holds=seen.holds if fenced else GTIDSet(),
             locked=(context.locked or ()) if state.primary == name else (),
             source_acks=local.proven_acks(state, name, seen, context),
-            mysql=MySQLFacts(local.describe(state, name, seen), seen, errant=plan.errant),
+            mysql=MySQLFacts(local.describe(state, name, seen), seen, errant=plan.errant, stranded=plan.stranded),
         )
         return self.report_number(report, (me, number, server, clients)), plan
 
@@ -203,6 +205,7 @@ def observation(me: int, server: Server, clients: int) -> MySQLObservation:
             source_uuid=UUIDS[server.source],
             receiver=ReceiverState.ON if server.receiving else ReceiverState.OFF,
             applier_running=True,
+            receiver_error_code=PURGED if server.purged else 0,
         )
     return MySQLObservation(
         server_uuid=UUIDS[me],
@@ -247,7 +250,7 @@ def successors(model: Model, tables: Tables) -> Iterator[tuple[str, Model]]:
             if server.acknowledges:
                 yield f"{NAMES[i]} receives and acknowledges", received(model, tables, i, acknowledges=True)
         if not server.alive:
-            yield f"{NAMES[i]} starts again", _with(model, i, server._replace(alive=True))
+            yield f"{NAMES[i]} starts again", restarted(model, i)
         elif model.crashes:
             yield f"{NAMES[i]} crashes", crashed(model, i)._replace(crashes=model.crashes - 1)
     yield "the leader decides", led(model, tables, tables.decide(model))
@@ -331,7 +334,7 @@ def acted(model: Model, tables: Tables, me: int, action: Action, state: ClusterS
             server = server._replace(receiving=False, stopped_epoch=state.epoch)
         case local.StartReceiver():
             source = model.servers[server.source]
-            if source.alive and not source.locked >> me & 1:
+            if source.alive and not server.purged and not source.locked >> me & 1:
                 server = server._replace(receiving=True)
         case local.ForgetSource():
             server = server._replace(source=NOBODY, receiving=False)
@@ -398,6 +401,7 @@ def crashed(model: Model, me: int) -> Model:
         alive=False,
         source=model.servers[me].source,
         locked=model.servers[me].locked,
+        purged=model.servers[me].purged,
         state=model.servers[me].state,
     )
     model = _with(model, me, server)
@@ -405,6 +409,10 @@ def crashed(model: Model, me: int) -> Model:
         if other.source == me and other.receiving:
             model = _with(model, i, other._replace(receiving=False))
     return model
+
+
+def restarted(model: Model, me: int) -> Model:
+    return _with(model, me, model.servers[me]._replace(alive=True))
 
 
 def written(model: Model, tables: Tables, me: int) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from raftctl.cluster.state import Phase, Settings
+from raftctl.cluster.state import ClusterState, Phase, Settings
 from tests.simulation.cluster_model_mysqld import Violation
 from tests.simulation.cluster_model_world import Rules
 from tests.simulation.exhaustive_model import (
@@ -16,17 +16,24 @@ from tests.simulation.exhaustive_model import (
     check,
     controller_steps,
     gtids,
+    led,
     mask_of,
+    received,
+    restarted,
     successors,
+    written,
 )
 from tests.support.planner_builders import a_state
+
+ROUNDS = 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Start:
     """A steady cluster of db1 (primary) and others that follow it, all with the same data. `changes` are fields of its
     state; `crashes`, `writes`, `silences` and `wishes` may happen. `behind`: nobody but db1 has the floor yet.
-    `outsiders`: those outside S still have their acknowledging flag on."""
+    `outsiders`: those outside S still have their acknowledging flag on. `purged`: the primary does not have any more
+    what the others need, and they hold what it acknowledged since it was promoted. `wiped`: they have nothing."""
 
     name: str
     data: int = 3
@@ -38,18 +45,22 @@ class Start:
     wishes: int = 0
     behind: bool = False
     outsiders: bool = False
+    purged: bool = False
+    wiped: bool = False
 
     def model(self, tables: Tables) -> Model:
-        state = a_state(data=self.data, settings=self.settings, floor=gtids(1), **self.changes)
+        state = a_state(data=self.data, settings=self.settings, floor=gtids(3), **self.changes)
         acks, locked = state.source_acks, mask_of(state.locked)
-        primary = Server(1, writable=True, waits_for=acks, locked=locked, known_locked=locked, known_acks=acks)
+        held = 7 if self.purged and not self.wiped else 3
+        primary = Server(held, writable=True, waits_for=acks, locked=locked, known_locked=locked, known_acks=acks)
         replicas = [
             Server(
-                0 if self.behind else 1,
+                0 if self.wiped else 1 if self.behind else held,
                 source=0,
-                receiving=name not in state.locked,
+                receiving=name not in state.locked and not self.purged,
+                purged=self.purged,
                 acknowledges=acks > 0 and (name in state.sync_set or self.outsiders),
-                asked=1,
+                asked=held,
             )
             for name in NAMES[1 : self.data]
         ]
@@ -61,10 +72,10 @@ class Start:
             first=nothing,
             fresh=(False,) * self.data,
             silent=NOBODY,
-            acknowledged=1,
+            acknowledged=held,
             opened=1,
             reigns=(1,) + (0,) * (self.data - 1),
-            written=1,
+            written=held.bit_length(),
             crashes=self.crashes,
             writes=self.writes,
             silences=self.silences,
@@ -114,6 +125,21 @@ def explore(start: Start, *, depth: int, states_max: int, rules: Rules | None = 
     return Explored(len(ways), steps, len(tables.states))
 
 
+def settle(start: Start) -> tuple[Model, ClusterState]:
+    """After a write that is not acknowledged yet, everybody does what is due and nothing fails: where it ends."""
+    tables = Tables(Rules())
+    model = written(start.model(tables), tables, 0)
+    for _ in range(ROUNDS):
+        for me in range(start.data):
+            model = controller_steps(model, tables, me)
+            if not model.servers[me].alive:
+                model = restarted(model, me)
+            elif model.servers[me].receiving:
+                model = received(model, tables, me, acknowledges=model.servers[me].acknowledges)
+        model = led(model, tables, tables.decide(model))
+    return model, tables.states[model.state]
+
+
 def _way(ways: dict[int, tuple[int, str]], end: int) -> list[str]:
     labels: list[str] = []
     while ways[end][1]:
@@ -142,6 +168,9 @@ STARTS = (
     Start(name="failover begun, only db1 has the floor", changes=_FAILOVER, behind=True),
     Start(name="switchover begun", changes=_SWITCHOVER),
     Start(name="nobody acknowledges yet", settings=_AVAILABLE, changes={"required_acks": 0}, crashes=0, writes=1),
+    Start(name="two, strict", data=2),
+    Start(name="two, strict, db2 cannot catch up", data=2, purged=True),
+    Start(name="two, strict, db2 lost its data", data=2, purged=True, wiped=True),
     Start(name="two, available", data=2, settings=_AVAILABLE),
     Start(name="two, one in S", data=2, settings=_AVAILABLE, changes={"sync_set": ("db1",), "required_acks": 0}),
 )

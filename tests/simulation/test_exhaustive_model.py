@@ -16,9 +16,11 @@ import os
 
 import pytest
 
+from raftctl.cluster.state import Phase
 from tests.simulation import cluster_model_mutations as broken
 from tests.simulation.cluster_model_world import Rules
-from tests.simulation.exhaustive_search import STARTS, Start, explore
+from tests.simulation.exhaustive_model import NAMES
+from tests.simulation.exhaustive_search import STARTS, Start, explore, settle
 
 DEPTH = int(os.environ.get("RAFTCTL_MODEL_DEPTH", "6"))
 STATES_MAX = 10_000_000
@@ -29,6 +31,7 @@ BROKEN = {
     broken.BelowFloor: "failover begun, only db1 has the floor",
     broken.NoAcknowledgements: "two, available",
     broken.ShrinkWithoutHolders: "steady",
+    broken.ShortWithoutFloor: "two, strict, db2 cannot catch up",
     broken.LocksNobody: "steady",
     broken.OutsidersAcknowledge: "db3 returns",
     broken.LowerBeforeCommit: "db3 leaves",
@@ -61,3 +64,14 @@ def test_changes_of_s_of_k_and_of_the_primary_are_all_reached() -> None:
     """A model in which little is decided proves little."""
     decided = sum(explore(s, depth=4, states_max=STATES_MAX).decisions for s in STARTS)
     assert decided > 100
+
+
+@pytest.mark.parametrize("start", [s for s in STARTS if s.purged], ids=_by_name)
+def test_a_replica_that_strict_needs_is_rebuilt_and_writes_go_on(start: Start) -> None:
+    """Nobody else can acknowledge: it leaves S all the same, because it never could again."""
+    model, state = settle(start)
+    assert (state.phase, state.sync_set, state.required_acks, state.locked) == (Phase.STEADY, ("db1", "db2"), 1, ())
+    primary = model.servers[NAMES.index(state.primary)]
+    assert primary.writable
+    assert not primary.waiting
+    assert {server.has & 3 for server in model.servers} == {3}
