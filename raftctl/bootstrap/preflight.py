@@ -10,6 +10,7 @@ import msgspec
 
 from raftctl.bootstrap import system
 from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
+from raftctl.cluster.issues import CERTIFICATE_WARNING_DAYS
 from raftctl.controller.config import Secrets
 from raftctl.errors import MySQLError
 from raftctl.inventory.model import ClusterInventory, InventoryHost
@@ -100,6 +101,7 @@ def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[
     if found.platform is not None and (problem := system.unfit(host, found.platform)):
         yield _fail(host.name, "platform", problem, "see the requirements in README.md")
     yield from _services(host, found)
+    yield from _certificate(host, found)
     yield from _ownership(host, found, secrets)
     if not host.has_mysql:
         return
@@ -118,6 +120,16 @@ def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[
         yield from _network(host, found.mysql)
     yield from _login(host, found.mysql)
     yield from _data(host, found.mysql)
+
+
+def _certificate(host: InventoryHost, found: HostSurvey) -> Iterator[Finding]:
+    left = found.certificate_days_left
+    if left is None or left >= CERTIFICATE_WARNING_DAYS:
+        return
+    what = f"the controller's certificate expires in {left:.0f} days" if left > 0 else "the certificate has expired"
+    yield Finding(
+        host.name, "certificate", Severity.WARN, what, "`raftctl rotate certificates`, or `raftctl bootstrap`"
+    )
 
 
 def _services(host: InventoryHost, found: HostSurvey) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 
 from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.system import Platform, look
+from raftctl.bootstrap.tls import days_left
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.controller.config import ControllerConfig, Secrets, parse_config
 from raftctl.errors import HostError, MySQLError, RaftctlError, UsageError
@@ -83,6 +85,7 @@ class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
     config: ControllerConfig | None = None
     config_error: str = ""
     restart_pending: bool = False
+    certificate_days_left: float | None = None  # of the controller's; None when there is none
     mysql: MySQLSurvey | None = None
     mysql_error: str = ""
     mysql_hint: str = ""
@@ -154,9 +157,11 @@ def _survey_config(host: InventoryHost, machine: Host, found: HostSurvey) -> Hos
         data = machine.read_file(path)
         config = parse_config(data, name=path) if data is not None else None
         pending = machine.read_file(Layout(host.directory).restart_pending) is not None
+        certificate = machine.read_file(Layout(host.directory).certificate)
     except (HostError, UsageError) as error:
         return msgspec.structs.replace(found, config_error=_plain(error, host))
-    return msgspec.structs.replace(found, config=config, restart_pending=pending)
+    left = days_left(certificate or b"", now=dt.datetime.now(dt.UTC))
+    return msgspec.structs.replace(found, config=config, restart_pending=pending, certificate_days_left=left)
 
 
 def _survey_mysql(found: HostSurvey, *, own: Endpoint, admin: Endpoint) -> HostSurvey:

@@ -97,6 +97,15 @@ def is_signed_by(certificate: bytes, authority: bytes) -> bool:
     return True
 
 
+def days_left(certificate: bytes, *, now: dt.datetime) -> float | None:
+    """Until it expires; None for rubbish."""
+    try:
+        left = x509.load_pem_x509_certificate(certificate).not_valid_after_utc - now
+    except ValueError:
+        return None
+    return left / dt.timedelta(days=1)
+
+
 def serials(certificates: bytes) -> list[str]:
     """Each one's serial number, as `raftctl.tls.Certificate` has it."""
     digits = [f"{found.serial_number:X}" for found in x509.load_pem_x509_certificates(certificates)]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from raftctl.cluster.codec import to_json
-from raftctl.cluster.facts import MemberFacts, MySQLState
+from raftctl.cluster.facts import CertificateFacts, MemberFacts, MySQLState
 from raftctl.cluster.observation import ReceiverState
 from raftctl.cluster.state import Pause, Phase
 from raftctl.cluster.status import Answer, DirectAnswer, build_status
@@ -382,6 +382,16 @@ def test_higher_incarnation_outranks_a_higher_term():
     answers = healthy(state=cluster_state(incarnation=2), leader="db2", term=5) | {"db3": excluded}
     found = status(answers)
     assert (found.incarnation, found.leader, found.term) == (2, "db2", 5)
+
+
+def test_a_certificate_that_expires_soon_is_an_issue():
+    answers = healthy()
+    answers["db1"] = replace(answers["db1"], certificate=CertificateFacts("0A", 12.0, ("0B",)))
+    answers["db2"] = replace(answers["db2"], certificate=CertificateFacts("0A", 912.0, ("0B",)))
+    found = status(answers)
+    assert [(i.code, i.member) for i in found.issues] == [("certificate-expires", "db1")]
+    assert "expires in 12 days" in found.issues[0].text
+    assert found.health == "degraded"
 
 
 def test_two_forced_memberships_of_one_number_are_critical():

@@ -92,6 +92,14 @@ def test_failures(found: dict[str, Any], check: str, what: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("left", "what"), [(89.0, "the controller's certificate expires in 89 days"), (-1.0, "the certificate has expired")]
+)
+def test_a_certificate_that_expires_is_warned_of(left: float, what: str) -> None:
+    complaint = only_complaint(certificate_days_left=left)
+    assert (complaint.severity, complaint.check, complaint.what) == (Severity.WARN, "certificate", what)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "check", "what"),
     [
         ("gtid_mode", "OFF_PERMISSIVE", "settings", "gtid_mode is OFF_PERMISSIVE, must be ON: "),
