@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from raftctl.cluster.codec import from_json, to_json
-from raftctl.controller import config, rebuild_mark
+from raftctl.controller import admin_port, config, rebuild_mark
 from raftctl.controller import gate_protocol as protocol
 from raftctl.controller.gate_protocol import Answer, Compared, MayCut, MayStart, Question, Tell
 from raftctl.errors import HostError
@@ -64,7 +64,7 @@ class Gate:
     def _files(self) -> tail.ServerFiles | None:
         """None when no controller has seen this mysqld run."""
         try:
-            return msgspec.json.decode((self._directory / protocol.FILES).read_bytes(), type=tail.ServerFiles)
+            return msgspec.json.decode((self._directory / admin_port.FILES).read_bytes(), type=tail.ServerFiles)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 

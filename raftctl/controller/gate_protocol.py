@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 
 from raftctl.cluster.gtid import GTIDSet
+from raftctl.controller.admin_port import FILES
 from raftctl.mysql.tail import ServerFiles
 from raftctl.planner.gate import Start, Wait
 
 SOCKET = "gate.sock"
 OPEN = "gate-open"  # a person made this file: the next start is not held up
 NEW_UUID = "new-server-uuid"  # mysqld's next start needs a new server UUID, and nothing else
-FILES = "mysqld.json"  # mysql.tail.ServerFiles, as the running server told them
 TAILS = "tails"  # where removed transactions are saved
 LINE_BYTES_MAX = 16 << 20  # GTID sets of very old clusters are long
 

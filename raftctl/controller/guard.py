@@ -19,9 +19,11 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from raftctl.controller import admin_port
 from raftctl.controller.fencing import Ladder
 from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Renewal, decode, note_fencing
 from raftctl.errors import HostError
@@ -239,7 +241,12 @@ def main(settings: Settings) -> None:
     )
     secrets = json.loads(Path(settings.secrets_file).read_bytes())
     password = Secret(secrets["admin_password"])
-    endpoint = Endpoint(user=settings.mysql_user, password=password, unix_socket=settings.mysql_socket)
+    endpoint = Endpoint(
+        user=settings.mysql_user,
+        password=password,
+        unix_socket=settings.mysql_socket,
+        admin_port=partial(admin_port.remembered, settings.directory),
+    )
     services = local_services(socket_path=settings.services_socket, mysqld_unit=settings.mysqld_unit)
     files = GuardFiles(settings.directory)
     Guard(node=settings.node, files=files, ladder=Ladder(endpoint=endpoint, services=services), services=services).run()

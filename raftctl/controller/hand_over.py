@@ -9,12 +9,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from raftctl import tls
 from raftctl.api_client import ApiClient, CallError
 from raftctl.cluster.facts import MemberFacts
+from raftctl.controller import admin_port
 from raftctl.controller.config import ControllerConfig, load, load_secrets
 from raftctl.controller.fencing import Fenced, Ladder
 from raftctl.controller.guard_protocol import GuardFiles, note_fencing
@@ -65,7 +67,12 @@ class _Departure:
         self._reigns = False
         self._files = GuardFiles(config.directory)
         password = load_secrets(config.secrets_file).admin_password
-        self._endpoint = Endpoint(user=config.mysql.user, password=password, unix_socket=config.mysql.socket)
+        self._endpoint = Endpoint(
+            user=config.mysql.user,
+            password=password,
+            unix_socket=config.mysql.socket,
+            admin_port=partial(admin_port.remembered, config.directory),
+        )
         self._services = local_services(socket_path=config.services.socket, mysqld_unit=config.services.mysqld_unit)
         self._api = ApiClient(tls.client_context(config.api.ca, config.api.cert, config.api.key))
 

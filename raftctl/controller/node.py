@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from raftctl.cluster.facts import MemberFacts, MemberReport, RaftFacts
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.consensus.types import Config, Event, NotLeader, Role
-from raftctl.controller import gate_protocol, incarnation, messages
+from raftctl.controller import admin_port, gate_protocol, incarnation, messages
 from raftctl.controller.certificates import Certificates
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.config import ControllerConfig, Secrets
@@ -132,7 +133,12 @@ class Node:
         assert mysql is not None
         return Keeper(
             me=self.name,
-            endpoint=Endpoint(user=mysql.user, password=secrets.admin_password, unix_socket=mysql.socket),
+            endpoint=Endpoint(
+                user=mysql.user,
+                password=secrets.admin_password,
+                unix_socket=mysql.socket,
+                admin_port=partial(admin_port.remembered, self.config.directory),
+            ),
             password_of=secrets.replication_password,
             services=self._services,
             log=self.log,

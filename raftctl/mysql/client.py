@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raftctl.errors import HostError, MySQLError
@@ -25,6 +25,7 @@ from raftctl.mysql.errors import (
     ConnectTimeout,
     ServerGone,
     StatementTimeout,
+    TooManyConnections,
 )
 from raftctl.secret import Secret
 
@@ -42,7 +43,9 @@ class Endpoint:
     """Where a mysqld is and who we are there. A `unix_socket` wins over `host` and `port`.
 
     TCP connections always use TLS; without a `tls` context the server's certificate is not verified. `dial` makes the
-    connection to `unix_socket` in so many seconds when that is on another host; it may raise HostError."""
+    connection to `unix_socket` in so many seconds when that is on another host; it may raise HostError. `admin_port`
+    tells the server's administrative port on this host's loopback, 0 when it is not known: the way in when
+    `max_connections` is used up, of which a server keeps one connection in reserve, for whoever comes first."""
 
     user: str
     password: Secret
@@ -51,6 +54,7 @@ class Endpoint:
     unix_socket: str = ""
     tls: ssl.SSLContext | None = None
     dial: Callable[[float], socket.socket] | None = None
+    admin_port: Callable[[], int] | None = None
 
     def __str__(self) -> str:
         return self.unix_socket or f"{self.host}:{self.port}"
@@ -156,6 +160,17 @@ def connect(endpoint: Endpoint, *, connect_timeout: float = 1.0, timeout: float 
     """Open a session. `timeout` becomes the connection's default deadline for a call; both are seconds.
 
     Raises ConnectFailed (or one of its kinds) or AccessDenied."""
+    try:
+        return _connect(endpoint, connect_timeout=connect_timeout, timeout=timeout)
+    except TooManyConnections:
+        port = endpoint.admin_port() if endpoint.admin_port is not None else 0
+        if not port:
+            raise
+    aside = replace(endpoint, unix_socket="", host="127.0.0.1", port=port, admin_port=None)
+    return _connect(aside, connect_timeout=connect_timeout, timeout=timeout)
+
+
+def _connect(endpoint: Endpoint, *, connect_timeout: float, timeout: float) -> Connection:
     session: Any = _Session(
         user=endpoint.user,
         password=endpoint.password.reveal(),

@@ -45,16 +45,19 @@ _COPY_BYTES: Final = 1 << 20
 
 _FILES = """
 SELECT @@GLOBAL.datadir AS datadir, @@GLOBAL.log_bin_index AS binlog_index,
-       COALESCE(@@GLOBAL.innodb_data_home_dir, '') AS innodb_home, @@GLOBAL.innodb_data_file_path AS innodb_files
+       COALESCE(@@GLOBAL.innodb_data_home_dir, '') AS innodb_home, @@GLOBAL.innodb_data_file_path AS innodb_files,
+       @@GLOBAL.admin_address AS admin_address, @@GLOBAL.admin_port AS admin_port
 """
 
 
 class ServerFiles(msgspec.Struct, frozen=True):
-    """Where a server keeps what is needed here; absolute paths. `system_tablespace` is locked while the server runs."""
+    """Where a server keeps what is needed here; absolute paths. `system_tablespace` is locked while the server runs.
+    `admin_port` is on loopback, 0 for none."""
 
     datadir: str
     binlog_index: str
     system_tablespace: str
+    admin_port: int = 0
 
 
 def server_files(conn: Connection, *, timeout: float) -> ServerFiles:
@@ -66,6 +69,7 @@ def server_files(conn: Connection, *, timeout: float) -> ServerFiles:
         datadir=str(datadir),
         binlog_index=str(datadir / row["binlog_index"]),
         system_tablespace=str(datadir / row["innodb_home"] / first),
+        admin_port=row["admin_port"] if row["admin_address"] == "127.0.0.1" else 0,
     )
 
 

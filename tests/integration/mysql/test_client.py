@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import ssl
 
 import pytest
 
 from raftctl.errors import MySQLError
+from raftctl.mysql.accounts import ADMIN_USER
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.errors import (
     AccessDenied,
@@ -20,6 +23,7 @@ from raftctl.mysql.errors import (
     StatementTimeout,
     TooManyConnections,
 )
+from raftctl.mysql.tail import server_files
 from raftctl.secret import Secret
 from tests.support.mysql_members import DEADLINE_S, PASSWORD, MySQLMember, start_members
 from tests.support.mysqld import MySQLFactory, free_port
@@ -150,3 +154,21 @@ def test_a_password_never_shows(standing: MySQLMember) -> None:
         assert "hunter2" not in str(error.value)
         assert error.value.__suppress_context__
         assert PASSWORD.reveal() not in repr(conn) + repr(conn.endpoint) + str(conn.endpoint)
+
+
+def test_the_administrative_port_is_open_when_all_connections_are_used_up(mysqld_factory: MySQLFactory) -> None:
+    """A server keeps one connection in reserve; a controller has several, and its guard one more."""
+    (db1,) = start_members(mysqld_factory, "db1")
+    endpoint = Endpoint(user=ADMIN_USER, password=PASSWORD, unix_socket=str(db1.server.socket))
+    with db1.root() as root, contextlib.ExitStack() as clients:
+        root.execute("SET GLOBAL max_connections = 10")
+        for _ in range(10):  # root's is one of ten, and there is the one in reserve
+            clients.enter_context(connect(endpoint, connect_timeout=DEADLINE_S))
+        with pytest.raises(TooManyConnections):
+            connect(endpoint, connect_timeout=DEADLINE_S)
+        files = server_files(root, timeout=DEADLINE_S)
+        assert files.admin_port == db1.server.admin_port
+        way_in = dataclasses.replace(endpoint, admin_port=lambda: files.admin_port)
+        for _ in range(5):
+            conn = clients.enter_context(connect(way_in, connect_timeout=DEADLINE_S))
+            assert conn.scalar("SELECT 1") == 1
