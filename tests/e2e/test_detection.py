@@ -74,19 +74,13 @@ def test_a_silent_controller_beside_a_living_mysqld_is_waited_for(netns_stage: S
     stage.verify(writer)
 
 
-def switch_over(stage: Stage, member: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "raftctl",
-        "-i",
-        str(stage.sandbox.inventory),
-        "switchover",
-        "--to",
-        member,
-        "--yes",
-    ]
+def run(stage: Stage, *arguments: str) -> None:
+    command = [sys.executable, "-m", "raftctl", "-i", str(stage.sandbox.inventory), *arguments]
     subprocess.run(command, check=True, timeout=60, capture_output=True)
+
+
+def switch_over(stage: Stage, member: str) -> None:
+    run(stage, "switchover", "--to", member, "--yes")
     assert stage.wait_healthy().primary == member
 
 
@@ -108,6 +102,30 @@ def test_a_stalled_disk_is_death(netns_stage: Stage) -> None:
         assert "has completed no write" in begun.why
         stage.verify(writer)
     stage.wait_healthy()
+
+
+def test_without_automatic_failover_it_is_only_recommended(netns_stage: Stage) -> None:
+    """A person's word is enough then."""
+    stage = netns_stage
+    before = stage.wait_healthy()
+    primary = before.primary
+    assert primary
+    run(stage, "config", "set", "failover.automatic=false", "--yes")
+    try:
+        with stage.writing() as writer:
+            stage.sandbox.kill(primary, Target.MYSQLD, restart=False)
+            stage.wait(
+                lambda s: any("run `raftctl failover`" in i.text for i in s.issues), "the failover is recommended"
+            )
+            assert stage.status().epoch == before.epoch
+            run(stage, "failover", "--yes")
+            stage.wait_new_primary(primary)
+            assert writer.wait_for(20, 60), stage.story()
+            stage.sandbox.start(primary, Target.MYSQLD)
+            stage.wait_healthy()
+    finally:
+        run(stage, "config", "set", "failover.automatic=true", "--yes")
+    stage.verify(writer)
 
 
 def write_errant(stage: Stage, member: str) -> GTIDSet:
