@@ -15,6 +15,7 @@ from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import stop_replica
 from raftctl.mysql.semisync import nudge, waiting_sessions
 from raftctl.mysql.sessions import kill
+from raftctl.mysql.tail import server_files
 from raftctl.secret import Secret
 from tests.support.mysql_members import DEADLINE_S, PASSWORD, MySQLMember, Writers, start_members
 from tests.support.mysqld import MySQLFactory
@@ -135,6 +136,12 @@ def kill_root(admin: Connection) -> None:
         kill(admin, root.thread_id)
 
 
+def log_in_aside(admin: Connection) -> None:
+    port = server_files(admin, timeout=DEADLINE_S).admin_port
+    endpoint = Endpoint(user=ADMIN_USER, password=PASSWORD, host="127.0.0.1", port=port)
+    connect(endpoint, connect_timeout=DEADLINE_S).close()
+
+
 def see_other_accounts(admin: Connection) -> None:
     if not admin.query("SELECT USER FROM performance_schema.processlist WHERE USER <> %s", (ADMIN_USER,)):
         raise AccessDenied("other accounts' sessions are not shown")
@@ -152,6 +159,7 @@ def start_clone(admin: Connection) -> None:
 
 NEEDS: dict[str, Callable[[Connection], object]] = {
     "SYSTEM_VARIABLES_ADMIN": lambda admin: admin.execute("SET GLOBAL super_read_only = OFF"),
+    "SERVICE_CONNECTION_ADMIN": log_in_aside,
     "CONNECTION_ADMIN": lambda admin: admin.execute("SET GLOBAL offline_mode = OFF"),
     "SYSTEM_USER": kill_root,
     "REPLICATION_SLAVE_ADMIN": lambda admin: stop_replica(admin, timeout=DEADLINE_S),
