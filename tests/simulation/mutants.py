@@ -272,12 +272,6 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
-        "do not ask whether a record follows from the one before",
-        "raftnode/wal_records.py",
-        "if previous_crc != self.crc:",
-        "if False:",
-    ),
-    Mutant(
         "take every damage for a torn write",
         "raftnode/wal_records.py",
         "if end < self._data_end or not unwritten or self._intact_record_after(self.offset + 1):",

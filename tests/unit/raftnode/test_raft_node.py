@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 import msgspec
 import pytest
 
+from raftctl.consensus.membership import Membership
 from raftctl.consensus.types import ChangeRefused, Config, Entry, EntryKind, EventKind, HardState, NotLeader, Role
 from raftctl.raftnode.events import NodeEventKind
-from raftctl.raftnode.forced_membership import make_sole_voter, position
+from raftctl.raftnode.forced_membership import make_sole_voter, position, sole_voter
 from raftctl.raftnode.raft_node import MAX_COMMAND_BYTES, NodeStopped, ProposalLost, RaftNode
 from raftctl.raftnode.transport import Address
 from raftctl.raftnode.wal import FILE_NAME, LogInUseError, Wal
+from raftctl.raftnode.wal_records import Recovered
 from raftctl.raftnode.wal_writer import EXIT_BROKEN
 from raftctl.raftnode.wire import ClusterKey
 from raftctl.sandbox.network import free_ports
@@ -409,6 +411,15 @@ async def test_a_survivor_goes_on_alone_and_shuts_out_those_who_missed_it(start:
     for member in returned:
         assert member.node.status().role is Role.FOLLOWER
         assert b"after" not in member.applied
+
+
+def test_a_forced_membership_begins_a_term_of_its_own() -> None:
+    """An index and a term name one entry for ever, also in the logs of those who were left out."""
+    voted = Recovered(HardState(7, "n3"), entries=(Entry(1, 5, EntryKind.COMMAND, b"x"),))
+    hard_state, [config, command] = sole_voter(voted, node_id="n1", command=b"y")
+    assert hard_state == HardState(8, "n1")
+    assert [(entry.index, entry.term) for entry in (config, command)] == [(2, 8), (3, 8)]
+    assert Membership.decode(config.data) == Membership.of(["n1"])
 
 
 def test_a_state_machine_that_fails_ends_the_process(tmp_path: Path) -> None:
