@@ -161,6 +161,8 @@ def _pre_vote_refusal(state: State, message: PreVote) -> str:
 def _vote_refusal(state: State, message: PreVote | RequestVote) -> str:
     """Why this node would not vote for the sender in the message's term; "" when it would (figure 2)."""
     assert message.term >= state.term
+    if state.joining:
+        return "joining"
     if message.term == state.term and state.voted_for not in ("", message.sender):
         return "voted-for-another"
     if not state.log.is_up_to_date(last_index=message.last_log_index, last_term=message.last_log_term):

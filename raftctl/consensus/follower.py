@@ -11,19 +11,21 @@ from raftctl.consensus.types import AppendEntries, AppendEntriesReply, EventKind
 
 
 def handle_append_entries(state: State, message: AppendEntries) -> None:
-    _hear_leader(state, message.sender)
+    _hear_leader(state, message)
     log = state.log
     verified = _verify_predecessor(state, message)
     if verified is None:
         hint_index, hint_term = log.agreement_hint(message.prev_log_index, message.prev_log_term)
         _send_now(state, _reply(state, message, success=False, hint_index=hint_index, hint_term=hint_term))
         return
-    membership = state.membership
+    membership, joining = state.membership, state.joining
     truncated = log.merge(message.entries)
     if truncated is not None:
         state.outbox.report(EventKind.LOG_TRUNCATED, first=truncated, leader=message.sender)
     if state.membership != membership:
         state.report_membership()
+    if joining and not state.joining:
+        state.restart_election_timer()
     log.commit_to(min(message.commit_index, verified))
     _acknowledge(state, message, verified)
 
@@ -31,7 +33,7 @@ def handle_append_entries(state: State, message: AppendEntries) -> None:
 def handle_install_snapshot(state: State, message: InstallSnapshot) -> None:
     """Thesis 5.3, figure 5.3. What the snapshot covers is committed; the own log is kept if it already agrees with
     it there, and replaced as a whole if not."""
-    _hear_leader(state, message.sender)
+    _hear_leader(state, message)
     log, snapshot = state.log, message.snapshot
     if snapshot.index <= log.commit_index:
         _send_now(state, _reply(state, message, success=True, match_index=min(log.commit_index, log.durable_index)))
@@ -45,7 +47,8 @@ def handle_install_snapshot(state: State, message: InstallSnapshot) -> None:
     state.send_when_durable(_reply(state, message, success=True, match_index=snapshot.index))
 
 
-def _hear_leader(state: State, leader: str) -> None:
+def _hear_leader(state: State, message: AppendEntries | InstallSnapshot) -> None:
+    leader = message.sender
     assert state.role is not Role.LEADER, f"two leaders in term {state.term}: {state.id} and {leader}"
     if state.role is not Role.FOLLOWER or state.leader != leader:
         assert state.leader in ("", leader), f"two leaders in term {state.term}: {state.leader} and {leader}"
@@ -53,6 +56,7 @@ def _hear_leader(state: State, leader: str) -> None:
     state.heard_leader_at = state.now
     state.leader_lost = False
     state.campaigns = 0
+    state.join_up_to(message.config_index)
     state.restart_election_timer()
 
 

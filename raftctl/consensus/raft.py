@@ -239,7 +239,7 @@ class Raft:
         entries: tuple[Entry, ...] = ()
         if outbox.hard_state_changed or state.log.has_unstaged:
             if outbox.hard_state_changed:
-                hard_state = HardState(term=state.term, voted_for=state.voted_for)
+                hard_state = HardState(term=state.term, voted_for=state.voted_for, floor=state.floor)
             ticket = outbox.open_ticket(state.now)
             snapshot, entries = state.log.stage(ticket)
         ready = Ready(

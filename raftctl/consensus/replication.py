@@ -146,7 +146,14 @@ def _send_snapshot(state: State, node: str, progress: Progress) -> None:
     snapshot = state.log.snapshot
     assert snapshot is not None
     state.outbox.send(
-        InstallSnapshot(sender=state.id, to=node, term=state.term, snapshot=snapshot, round=_leadership(state).round)
+        InstallSnapshot(
+            sender=state.id,
+            to=node,
+            term=state.term,
+            snapshot=snapshot,
+            round=_leadership(state).round,
+            config_index=state.log.configurations.current_index,
+        )
     )
     state.outbox.report(EventKind.SNAPSHOT_SENT, to=node, index=snapshot.index)
     progress.sent_snapshot(snapshot.index)
@@ -168,6 +175,7 @@ def _send(state: State, node: str, progress: Progress, *, entries: tuple[Entry, 
             entries=entries,
             commit_index=state.log.commit_index,
             round=_leadership(state).round,
+            config_index=state.log.configurations.current_index,
         )
     )
 

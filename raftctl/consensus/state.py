@@ -60,6 +60,7 @@ class State:
 
         self.term = hard_state.term
         self.voted_for = hard_state.voted_for
+        self.floor = hard_state.floor
         self.role = Role.FOLLOWER
         self.leader = ""
         self.leadership: Leadership | None = None  # not None exactly when the role is LEADER
@@ -125,7 +126,21 @@ class State:
         """A leader may die after it appended its own removal and before that is committed.
 
         If nobody else has its log, only it can lead again and finish (thesis 4.2.2)."""
-        return self.log.configurations.may_vote(self.id, commit_index=self.log.commit_index)
+        return not self.joining and self.log.configurations.may_vote(self.id, commit_index=self.log.commit_index)
+
+    @property
+    def joining(self) -> bool:
+        """This node began with nothing and does not hold its leader's configuration yet.
+
+        Until then the configuration that it finds in its log may be one of old times, when another node of its name had
+        a vote: newcomers alone could be a majority of it and elect one of them, who lacks what is committed since."""
+        return self.log.last_index < self.floor or (not self.config.voters and self.log.last_index == 0)
+
+    def join_up_to(self, config_index: int) -> None:
+        """The present leader's configuration stands there in its log."""
+        if self.joining and self.floor != config_index:
+            self.floor = config_index
+            self.outbox.change_hard_state()
 
     @property
     def other_voters(self) -> list[str]:

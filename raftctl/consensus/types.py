@@ -74,6 +74,7 @@ class HardState(msgspec.Struct, frozen=True, array_like=True):
 
     term: int = 0
     voted_for: str = ""  # node id, or "" for nobody in this term
+    floor: int = 0  # a node that began with nothing takes part in elections when its log reaches this far
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -130,6 +131,7 @@ class AppendEntries(Message, frozen=True, array_like=True, tag=5):
     entries: tuple[Entry, ...]
     commit_index: int
     round: int
+    config_index: int = 0  # of the leader's present configuration
 
 
 class AppendEntriesReply(Message, frozen=True, array_like=True, tag=6):
@@ -152,6 +154,7 @@ class InstallSnapshot(Message, frozen=True, array_like=True, tag=8):
 
     snapshot: Snapshot
     round: int
+    config_index: int = 0  # as in AppendEntries
 
 
 AnyMessage = (

@@ -97,10 +97,12 @@ class Checks:
         entries: Sequence[Entry],
         disks: dict[str, Sequence[Entry]],
         configurations: Callable[[], Collection[tuple[str, ...]]],
+        left: Collection[str] = (),
     ) -> None:
         """State machine safety, and that what is applied, by a node in `term`, is durable on a majority.
 
-        A majority of the voters in one of `configurations`: what is in force somewhere, or was just before."""
+        A majority of the voters in one of `configurations`: what is in force somewhere, or was just before. Those who
+        `left` for a later incarnation may have held it: what they began anew with says nothing about that."""
         for entry in entries:
             if entry.index <= len(self.committed):
                 known = self.committed[entry.index - 1]
@@ -111,7 +113,7 @@ class Checks:
                 name for name, disk in disks.items() if len(disk) >= entry.index and disk[entry.index - 1] == entry
             }
             require(
-                any(len(holders & set(voters)) >= majority(len(voters)) for voters in configurations()),
+                any(len((holders | set(left)) & set(voters)) >= majority(len(voters)) for voters in configurations()),
                 f"commit without a majority: {entry} is on the disks of {sorted(holders)}",
             )
             self.committed.append(entry)

@@ -254,6 +254,12 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
+        "let newcomers vote by a configuration of old times",
+        "consensus/state.py",
+        "return self.log.last_index < self.floor or (not self.config.voters and self.log.last_index == 0)",
+        "return False",
+    ),
+    Mutant(
         "do not sync the log",
         "raftnode/wal.py",
         "            os.fdatasync(self._fd)\n",

@@ -377,7 +377,8 @@ class World:
     def _apply(self, node: Node, entries: tuple[Entry, ...]) -> None:
         assert node.raft is not None
         disks = {other.id: other.disk.log for other in self.members(node.incarnation)}
-        node.checks.applied(node.id, node.raft.term, entries, disks, lambda: self._configurations(node))
+        left = [other.id for other in self.nodes.values() if other.incarnation > node.incarnation]
+        node.checks.applied(node.id, node.raft.term, entries, disks, lambda: self._configurations(node), left)
         for entry in entries:
             node.state = digest(node.state, entry)
             pending = node.writes.pop(entry.index, None)

@@ -47,6 +47,7 @@ class NodeUnderTest:
         persists: bool = True,
         snapshot: Snapshot | None = None,
         commit_notice_delay: float = 0.0,
+        floor: int = 0,
     ) -> None:
         config = Config(
             node_id="a",
@@ -59,14 +60,14 @@ class NodeUnderTest:
         )
         self.now = 100.0
         rng = random.Random(1)
-        self.raft = Raft(config, HardState(term, voted_for), log, rng, self.now, snapshot=snapshot)
+        self.raft = Raft(config, HardState(term, voted_for, floor), log, rng, self.now, snapshot=snapshot)
         self.persists = persists
         self.tickets: list[int] = []
         self.messages: list[AnyMessage] = []
         self.restored: list[Snapshot] = []
         self.committed: list[Entry] = []
         self.written: list[Entry] = []
-        self.hard_state = HardState(term, voted_for)
+        self.hard_state = HardState(term, voted_for, floor)
         self.reads: list[ReadResult] = []
         self.events: list[Event] = []
 
@@ -153,6 +154,7 @@ def append(
     commit: int = 0,
     sender: str = "b",
     round_number: int = 1,
+    config_index: int = 0,
 ) -> AppendEntries:
     """AppendEntries from `sender` to `a`, whose entries follow index and term `after`."""
     return AppendEntries(
@@ -164,6 +166,7 @@ def append(
         entries=entries,
         commit_index=commit,
         round=round_number,
+        config_index=config_index,
     )
 
 

@@ -13,10 +13,11 @@ from raftctl.consensus.types import (
     Entry,
     EntryKind,
     InstallSnapshot,
+    RequestVoteReply,
     Role,
     Snapshot,
 )
-from tests.support.raft_node import NodeUnderTest, acknowledge, append, log_of
+from tests.support.raft_node import NodeUnderTest, acknowledge, append, ask_vote, log_of
 
 ABC = ("a", "b", "c")
 
@@ -53,6 +54,74 @@ def config(*, index: int, term: int, voters: tuple[str, ...], learners: tuple[st
 def install(*, index: int, term: int, message_term: int = 2) -> InstallSnapshot:
     snapshot = Snapshot(index, term, Membership.of(voters=("a", "b", "d")), b"state")
     return InstallSnapshot(sender="b", to="a", term=message_term, snapshot=snapshot, round=1)
+
+
+# --- newcomers ------------------------------------------------------------------------------------
+# The entries that a newcomer is sent first may hold a configuration of old times, in which another node of its name had
+# a vote: after a forced membership, or when several hosts were replaced. Newcomers alone could be a majority of it.
+
+OLD = (config(index=1, term=1, voters=ABC), *log_of(1, 1, 1)[1:])
+
+
+def newcomer(**settings: object) -> NodeUnderTest:
+    """It holds the leader's entries 1 to 3; the configuration that makes it a learner is entry 5."""
+    node = NodeUnderTest(voters=(), **settings)  # type: ignore[arg-type]
+    node.step(append(term=2, entries=OLD, commit=3, config_index=5))
+    node.take()
+    return node
+
+
+def grants(node: NodeUnderTest) -> bool:
+    """Its vote for a candidate with a long log, in a term of its own."""
+    node.now += 10.0
+    node.take()
+    node.step(ask_vote(term=node.raft.term + 1, last=(9, 9)))
+    [reply] = node.take()
+    assert isinstance(reply, RequestVoteReply)
+    return reply.granted
+
+
+def test_a_node_that_begins_with_nothing_does_not_vote() -> None:
+    assert not grants(NodeUnderTest(voters=()))
+    assert grants(NodeUnderTest(voters=ABC)), "the first members begin with nothing, too, and are told who votes"
+
+
+def test_a_newcomer_does_not_vote_by_a_configuration_of_old_times() -> None:
+    node = newcomer()
+    assert node.raft.voters == ABC
+    assert node.raft.deadline == math.inf, "nor campaign"
+    node.raft.peer_lost("b", node.now)
+    node.drain()
+    assert node.take() == []
+    assert not grants(node)
+
+
+def test_a_newcomer_knows_after_a_restart_how_far_it_must_get() -> None:
+    before = newcomer()
+    again = NodeUnderTest(voters=(), term=2, log=OLD, floor=before.hard_state.floor)
+    assert not grants(again)
+
+
+def test_a_newcomer_votes_when_it_holds_its_leaders_configuration() -> None:
+    node = newcomer()
+    rest = (*log_of(1, 1, 1, 2)[3:], config(index=5, term=2, voters=("b", "c"), learners=("a",)))
+    node.step(append(term=2, after=(3, 1), entries=rest, commit=3, config_index=5))
+    assert node.raft.learners == ("a",)
+    assert grants(node)
+
+
+def test_a_newcomer_that_was_promoted_campaigns() -> None:
+    node = newcomer()
+    rest = (*log_of(1, 1, 1, 2)[3:], config(index=5, term=2, voters=ABC))
+    node.step(append(term=2, after=(3, 1), entries=rest, commit=3, config_index=5))
+    assert node.raft.deadline < math.inf, "though the voters are those of the configuration of old times again"
+
+
+def test_the_next_leader_says_anew_how_far_a_newcomer_must_get() -> None:
+    """The entry that the first one spoke of may be lost with it."""
+    node = newcomer()
+    node.step(append(term=3, sender="c", after=(3, 1), commit=3, config_index=2))
+    assert grants(node)
 
 
 # --- changes --------------------------------------------------------------------------------------
