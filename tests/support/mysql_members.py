@@ -6,11 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from raftctl.mysql.accounts import ADMIN_USER, create_admin, create_replication_account, replication_user
 from raftctl.mysql.client import Connection, Endpoint, connect
+from raftctl.mysql.errors import StatementTimeout
 from raftctl.mysql.fencing import allow_writes
 from raftctl.mysql.replication import Source, point_to, start_applier, start_receiver, wait_receiving
 from raftctl.mysql.semisync import become_replica, become_source
 from raftctl.secret import Secret
 from tests.support.mysqld import MySQLFactory, RunningMySQL
+from tests.support.waiting import wait_until
 
 PASSWORD = Secret('it\'s a \\ 100% "secret"')
 DEADLINE_S = 60.0
@@ -87,6 +89,21 @@ def values(member: MySQLMember) -> list[int]:
     """The values in table t, in the order of writing."""
     with member.root() as root:
         return [row["v"] for row in root.query("SELECT v FROM t.t ORDER BY id")]
+
+
+def wait_for_stuck_account_statement(conn: Connection) -> None:
+    """Until an account statement waits for its acknowledgement. It owns a GTID before that; when it waits, what reads
+    the privilege tables hangs. `conn` is of no use then."""
+    wait_until(lambda: conn.scalar("SELECT @@GLOBAL.gtid_owned"), what="the statement to own a GTID")
+    wait_until(lambda: _hangs(conn), what="the statement to wait")
+
+
+def _hangs(conn: Connection) -> bool:
+    try:
+        conn.scalar("SELECT COUNT(*) FROM performance_schema.global_status", timeout=0.3)
+    except StatementTimeout:
+        return True
+    return False
 
 
 class Writers:

@@ -15,7 +15,14 @@ from raftctl.mysql.errors import (
 from raftctl.mysql.fencing import allow_writes, end_client_sessions, prove_quiet, set_offline, set_super_read_only
 from raftctl.mysql.observe import observe
 from raftctl.mysql.semisync import waiting_sessions
-from tests.support.mysql_members import DEADLINE_S, Writers, follow, start_members, values
+from tests.support.mysql_members import (
+    DEADLINE_S,
+    Writers,
+    follow,
+    start_members,
+    values,
+    wait_for_stuck_account_statement,
+)
 from tests.support.mysqld import MySQLFactory
 from tests.support.waiting import wait_until
 
@@ -103,9 +110,9 @@ def test_a_waiting_account_statement_makes_the_server_unresponsive(
 ) -> None:
     """It holds the lock of the privilege tables: only SIGKILL ends that, so every call must end by its deadline."""
     (db1,) = start_members(mysqld_factory, "db1", required_acks=1)
-    with db1.admin() as conn, db1.admin() as monitor:
+    with db1.admin() as conn, db1.admin() as monitor, db1.admin() as probe:
         statement = writers.execute(db1.root(), "CREATE USER hang IDENTIFIED BY 'x'")
-        wait_until(lambda: conn.scalar("SELECT @@GLOBAL.gtid_owned") != "", what="the statement to wait")
+        wait_for_stuck_account_statement(probe)
         with pytest.raises(StatementTimeout):
             observe(monitor, timeout=0.3)
         with pytest.raises(StatementTimeout):

@@ -16,7 +16,14 @@ from raftctl.mysql.client import Connection, Endpoint
 from raftctl.mysql.errors import ConnectFailed, ConnectionLost
 from raftctl.mysql.fencing import is_read_only
 from raftctl.mysql.semisync import waiting_sessions
-from tests.support.mysql_members import DEADLINE_S, PASSWORD, MySQLMember, Writers, start_members
+from tests.support.mysql_members import (
+    DEADLINE_S,
+    PASSWORD,
+    MySQLMember,
+    Writers,
+    start_members,
+    wait_for_stuck_account_statement,
+)
 from tests.support.mysqld import MySQLFactory
 from tests.support.waiting import wait_until
 
@@ -117,10 +124,9 @@ def test_waiting_account_statement_blocks_every_login_and_not_the_ladder(
     """CREATE USER that waits for an acknowledgement holds the lock that logins need, and offline_mode hangs."""
     (db1,) = start_members(mysqld_factory, "db1", required_acks=1)
     defender = Defender(db1)
-    with db1.root() as root, db1.admin() as admin:
+    with db1.root() as root, db1.admin() as monitor:
         create = writers.execute(root, "CREATE USER somebody")
-        # performance_schema.global_status, which says who waits, hangs by now as well
-        wait_until(lambda: admin.scalar("SELECT @@GLOBAL.gtid_owned"), what="CREATE USER to wait")
+        wait_for_stuck_account_statement(monitor)
         fenced = defender.climb()
     assert (fenced.fenced, fenced.killed) == (True, True), fenced
     assert isinstance(create.exception(timeout=DEADLINE_S), ConnectionLost)
