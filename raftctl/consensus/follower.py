@@ -20,11 +20,12 @@ def handle_append_entries(state: State, message: AppendEntries) -> None:
         return
     membership, joining = state.membership, state.joining
     truncated = log.merge(message.entries)
+    state.join_up_to(message.config_index)  # what was truncated may have been what it had to reach
     if truncated is not None:
         state.outbox.report(EventKind.LOG_TRUNCATED, first=truncated, leader=message.sender)
     if state.membership != membership:
         state.report_membership()
-    if joining and not state.joining:
+    if joining != state.joining:
         state.restart_election_timer()
     log.commit_to(min(message.commit_index, verified))
     _acknowledge(state, message, verified)
@@ -43,6 +44,7 @@ def handle_install_snapshot(state: State, message: InstallSnapshot) -> None:
     else:
         log.install(snapshot)
         state.outbox.report(EventKind.SNAPSHOT_RECEIVED, index=snapshot.index, leader=message.sender)
+        state.join_up_to(message.config_index)
         state.report_membership()
     state.send_when_durable(_reply(state, message, success=True, match_index=snapshot.index))
 

@@ -42,7 +42,9 @@ def _require_one_step(old: Membership, new: Membership) -> None:
 
 
 def _require_quorum_after(state: State, leadership: Leadership, new: Membership) -> None:
-    """A majority of the new voters answers, and a voter that comes in holds nearly the whole log already."""
+    """A majority of the new voters answers, and a voter that comes in holds nearly the whole log already.
+
+    It holds the present configuration in any case, without which it would not vote (`State.joining`)."""
     oldest = state.now - state.config.election_timeout
     answering = [
         node
@@ -52,5 +54,7 @@ def _require_quorum_after(state: State, leadership: Leadership, new: Membership)
     if not new.is_quorum(answering):
         raise ChangeRefused(ChangeRefusal.WOULD_LOSE_QUORUM, f"only {', '.join(answering) or 'nobody'} would answer")
     for node in set(new.voters) - set(state.membership.voters):
-        if leadership.progress[node].match_index + state.config.max_entries_per_append < state.log.last_index:
+        held = leadership.progress[node].match_index
+        nearly_all = held + state.config.max_entries_per_append >= state.log.last_index
+        if not nearly_all or held < state.log.configurations.current_index:
             raise ChangeRefused(ChangeRefusal.NOT_CAUGHT_UP, node)

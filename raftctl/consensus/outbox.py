@@ -45,6 +45,10 @@ class Outbox:
     def hard_state_durable(self) -> bool:
         return not self.hard_state_changed and self._hard_state_ticket <= self.persisted_ticket
 
+    def write_hard_state(self) -> None:
+        """It changed within the term: what was promised before stands."""
+        self.hard_state_changed = True
+
     def change_hard_state(self) -> None:
         """The term or the vote changed. Acknowledgements of an earlier term that still wait are worthless now,
         and what they claim may be truncated before it is written: they are dropped."""

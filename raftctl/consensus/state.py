@@ -140,7 +140,7 @@ class State:
         """The present leader's configuration stands there in its log."""
         if self.joining and self.floor != config_index:
             self.floor = config_index
-            self.outbox.change_hard_state()
+            self.outbox.write_hard_state()
 
     @property
     def other_voters(self) -> list[str]:

@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Coroutine, Mapping
 from functools import partial
@@ -51,6 +52,7 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS: Final = 0.25
 LEASE_WATCH_SECONDS: Final = 0.1
+BEGIN_ANEW_AGAIN_SECONDS: Final = 5.0
 OPERATION_SECONDS: Final = 5.0
 RECORDS_KEPT: Final = 200  # history lines that wait for a leader
 
@@ -261,8 +263,22 @@ class Node:
     async def _begin_anew(self, later: int, branch: str) -> None:
         if self.keeper is not None:
             await self.keeper.fence_now(f"excluded by force: the cluster is at incarnation {later}")
-        await asyncio.to_thread(incarnation.adopt, Path(self.config.directory), later, branch)
+        directory = Path(self.config.directory)
+        while True:
+            try:
+                await asyncio.to_thread(self._adopt, directory, later, branch)
+            except OSError as error:
+                logger.error("cannot begin anew below %s: %s", directory, error.strerror)
+                await asyncio.sleep(BEGIN_ANEW_AGAIN_SECONDS)
+            else:
+                break
         self.superseded.set()
+
+    def _adopt(self, directory: Path, later: int, branch: str) -> None:
+        if later > self._incarnation:  # else that is the log in use
+            # of a forced membership that was begun on this host and never came into force: another line's log
+            shutil.rmtree(incarnation.log_directory(directory, later), ignore_errors=True)
+        incarnation.adopt(directory, later, branch)
 
     def _role_changed(self, role: Role, term: int, leader: str) -> None:
         self.elections += role is Role.CANDIDATE

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from raftctl.consensus.types import Entry, HardState, Snapshot
-from raftctl.errors import RaftctlError
+from raftctl.errors import CorruptLogError, RaftctlError
 from raftctl.raftnode.wal_records import Batch, FileHeader, Recovered, encode_record, read_log
 
 FORMAT_VERSION: Final = 1
@@ -118,7 +118,14 @@ class Wal:
         entries that it covers. Reads the file again, so that the entries need not be kept in memory twice.
         Raises WalWriteError (or CorruptLogError), after which the process must end."""
         self._require_usable()
+        before = (self.size_bytes, self._crc)
         found = self._read()
+        if (self.size_bytes, self._crc) != before:  # all of a log in use was synced: nothing of it may be a torn write
+            self._failed = True
+            raise CorruptLogError(
+                f"{self._path}: it ends at byte {self.size_bytes}, but {before[0]} bytes were written",
+                hint="check the disk, then remove this member from the cluster and add it again as a new one",
+            )
         if snapshot.index <= found.base_index:
             return  # a snapshot of the leader was quicker
         kept = found.entries[snapshot.index - found.base_index :]

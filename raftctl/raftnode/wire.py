@@ -30,7 +30,7 @@ import msgspec
 
 from raftctl.consensus.types import AnyMessage
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_FRAME_BYTES: Final = 16 << 20
 MAX_HANDSHAKE_BYTES: Final = 4096
 UNDECIDED: Final = "?"

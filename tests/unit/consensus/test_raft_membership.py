@@ -124,6 +124,19 @@ def test_the_next_leader_says_anew_how_far_a_newcomer_must_get() -> None:
     assert grants(node)
 
 
+def test_a_truncation_takes_back_how_far_a_newcomer_had_to_get() -> None:
+    """It held an uncommitted configuration; the next leader's log is shorter, and makes it a voter all the same."""
+    node = newcomer()
+    lost = (*log_of(1, 1, 1, 2, 2, 2, 2)[3:], config(index=8, term=2, voters=("b", "c"), learners=("a",)))
+    node.step(append(term=2, after=(3, 1), entries=lost, commit=3, config_index=8))
+    kept = (Entry(4, 3, EntryKind.NOOP, b""), config(index=5, term=3, voters=ABC))
+    node.step(append(term=3, sender="c", after=(3, 1), entries=kept, commit=3, config_index=5))
+    assert node.raft.last_index == 5
+    assert node.hard_state.floor == 5
+    assert node.raft.deadline < math.inf
+    assert grants(node)
+
+
 # --- changes --------------------------------------------------------------------------------------
 
 
@@ -182,6 +195,17 @@ def test_a_change_is_in_force_at_once() -> None:  # thesis 4.1
     node.propose()
     node.step(acknowledge(term=1, match=3))
     assert node.raft.commit_index == 3
+
+
+def test_a_learner_that_lacks_the_present_configuration_is_no_voter_yet() -> None:
+    """However short the log is: it would not vote."""
+    node = leader()
+    change(node, "a b c", "d")
+    node.step(*(acknowledge(term=1, match=2, sender=voter) for voter in "bc"))
+    node.step(acknowledge(term=1, match=1, sender="d"))
+    assert refusal(node, "a b c d") is ChangeRefusal.NOT_CAUGHT_UP
+    node.step(acknowledge(term=1, match=2, sender="d"))
+    change(node, "a b c d")
 
 
 def test_learners_are_sent_the_log_and_not_counted() -> None:  # thesis 4.2.1

@@ -287,6 +287,20 @@ def test_a_snapshot_of_the_leader_replaces_the_whole_log(tmp_path: Path) -> None
     wal.close()
 
 
+def test_a_log_in_use_that_lost_its_end_is_not_compacted(tmp_path: Path) -> None:
+    """All of it was synced, so what looks like a torn write is damage."""
+    wal, _ = open_wal(tmp_path)
+    wal.append(HardState(2), entries(first=1, last=3))
+    end = wal.size_bytes
+    wal.append(None, [entry(index=4, data=b"y" * 2000)])
+    with wal.path.open("r+b") as file:
+        file.seek(end - end % 512 + 512)
+        file.write(bytes(512))
+    with pytest.raises(CorruptLogError):
+        wal.compact(snapshot(index=2))
+    wal.close()
+
+
 def test_an_interrupted_compaction_leaves_the_old_log(tmp_path: Path) -> None:
     written(tmp_path, (HardState(2), entries(first=1, last=3)))
     (tmp_path / FILE_NAME).with_suffix(".new").write_bytes(b"half a file")
