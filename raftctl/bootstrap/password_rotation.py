@@ -31,11 +31,12 @@ from raftctl.bootstrap.survey import CALL_SECONDS, own_endpoint
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.controller.config import Secrets, dump_secrets, load_secrets
-from raftctl.errors import MySQLError, RaftctlError, RefusedError
+from raftctl.errors import RaftctlError, RefusedError
 from raftctl.hosts.reach import reach
 from raftctl.inventory.model import ClusterInventory, InventoryHost
 from raftctl.mysql.accounts import add_passwords, drop_earlier_passwords
 from raftctl.mysql.client import connect
+from raftctl.mysql.errors import AccessDenied
 from raftctl.secret import Secret
 
 Progress = Callable[[str], None]
@@ -169,7 +170,7 @@ def _renewed(secrets: Secrets) -> Secrets:
 def _can_log_in(host: InventoryHost, secrets: Secrets) -> bool:
     try:
         connect(own_endpoint(host, secrets), connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS).close()
-    except MySQLError:
+    except AccessDenied:
         return False
     return True
 

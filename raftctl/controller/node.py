@@ -153,6 +153,7 @@ class Node:
 
     def _make_outside_fence(self, secrets: Secrets, hooks: Hooks) -> OutsideFence:
         return OutsideFence(
+            me=self.name,
             login=(self.config.mysql.user if self.config.mysql else ADMIN_USER, secrets.admin_password),
             hooks=hooks,
             leads=lambda: self.leader.is_current,

@@ -30,12 +30,13 @@ READ_ONLY_SECONDS: Final = 2.0
 
 
 class OutsideFence:
-    """`leads`: whether this node leads now; `connected`: whose controllers it hears; `login`: user and password of
-    raftctl's account; `record` gets a line of history for what was tried."""
+    """`me`: this member; `leads`: whether it leads now; `connected`: whose controllers it hears; `login`: user and
+    password of raftctl's account; `record` gets a line of history for what was tried."""
 
     def __init__(
         self,
         *,
+        me: str,
         login: tuple[str, Secret],
         hooks: Hooks,
         leads: Callable[[], bool],
@@ -43,6 +44,7 @@ class OutsideFence:
         state: Callable[[], ClusterState],
         record: Callable[[Record], None],
     ) -> None:
+        self._me = me
         self._login = login
         self._hooks = hooks
         self._leads = leads
@@ -56,6 +58,8 @@ class OutsideFence:
         begins = after.phase is Phase.FAILOVER and after.epoch != before.epoch
         if not begins or not self._leads() or after.previous_primary not in after.members:
             return
+        if after.previous_primary == self._me:
+            return  # nobody is nearer to it than this controller, and the program would switch its own host off
         if after.failover_cause == Cause.HOST_SILENT or after.previous_primary not in self._connected():
             task = asyncio.get_running_loop().create_task(self._fence(after))
             self._running.add(task)
@@ -66,7 +70,8 @@ class OutsideFence:
         assert member.mysql is not None
         outcome, fenced = await asyncio.to_thread(self._through_mysql, member.name, member.mysql)
         detail: dict[str, str | int | float | bool] = {"mysql": outcome}
-        if not fenced and (program := self._hooks.program("fence")):
+        again = self._state().primary == member.name  # the program must not switch the new primary off
+        if not fenced and not again and (program := self._hooks.program("fence")):
             host = split_address(member.raft)[0]
             about = {"RAFTCTL_FENCE_MEMBER": member.name, "RAFTCTL_FENCE_ADDRESS": host}
             status, outcome = await self._hooks.run("fence", program, state, about)

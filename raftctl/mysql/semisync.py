@@ -108,9 +108,8 @@ def become_replica(conn: Connection, *, acknowledging: bool, timeout: float) -> 
     shall not acknowledge does not, and one that shall has everything on disk that it ever received; it acknowledges as
     soon as it is connected to a semi-sync source."""
     synced = conn.scalar("SELECT @@GLOBAL.sync_relay_log") == 1
-    if acknowledging:
-        conn.execute("SET GLOBAL sync_relay_log = 1", timeout=timeout)
-    conn.execute("SET GLOBAL rpl_semi_sync_replica_enabled = %s", (int(acknowledging),), timeout=timeout)
+    if not acknowledging or not synced:
+        conn.execute("SET GLOBAL rpl_semi_sync_replica_enabled = OFF", timeout=timeout)
     acknowledges = _status(conn, "replica_status") == "ON"
     as_wanted = acknowledges == acknowledging and (synced or not acknowledging)
     restart = receiver_state(conn) != "OFF" and not as_wanted
@@ -118,7 +117,10 @@ def become_replica(conn: Connection, *, acknowledging: bool, timeout: float) -> 
         conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
         require(conn, "the receiver to stop", lambda: receiver_state(conn) == "OFF", timeout)
     if acknowledging:
+        # The flag comes last: when the disk does not take it in time, nobody may find everything as it should be.
+        conn.execute("SET GLOBAL sync_relay_log = 1", timeout=timeout)
         sync_relay_logs(conn, timeout=timeout)
+        conn.execute("SET GLOBAL rpl_semi_sync_replica_enabled = ON", timeout=timeout)
     else:
         conn.execute("SET GLOBAL sync_relay_log = %s", (UNSYNCED_EVENTS,), timeout=timeout)
     if restart:

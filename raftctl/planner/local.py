@@ -308,7 +308,8 @@ def promised_epoch(state: ClusterState, me: str, seen: MySQLObservation, context
     if state.phase is not Phase.FAILOVER:
         return 0
     receiving = seen.channel is not None and seen.channel.receiver is not ReceiverState.OFF
-    return 0 if receiving or seen.writable or has_lost_its_data(state, seen) else state.epoch
+    lacks_data = context.incomplete or has_lost_its_data(state, seen)
+    return 0 if receiving or seen.writable or lacks_data else state.epoch
 
 
 def _stand_by(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:

@@ -33,6 +33,7 @@ def fenced_from_outside(member: MySQLMember) -> list[Record]:
 
     async def tell() -> None:
         fence = OutsideFence(
+            me="db2",
             login=(ADMIN_USER, PASSWORD),
             hooks=Hooks(me="db2", programs={"fence": "/never"}, is_current=lambda: True, record=records.append),
             leads=lambda: True,

@@ -31,7 +31,13 @@ def unreachable(state: ClusterState) -> ClusterState:
 
 
 def told(
-    program: str, *, after: ClusterState = FAILOVER, leads: bool = True, connected: tuple[str, ...] = EVERYBODY
+    program: str,
+    *,
+    me: str = "db2",
+    after: ClusterState = FAILOVER,
+    now: ClusterState | None = None,
+    leads: bool = True,
+    connected: tuple[str, ...] = EVERYBODY,
 ) -> list[Record]:
     """What the history says once all that was begun has ended."""
     records: list[Record] = []
@@ -40,11 +46,12 @@ def told(
         programs = {"fence": program} if program else {}
         hooks = Hooks(me="db2", programs=programs, is_current=lambda: True, record=records.append)
         fence = OutsideFence(
+            me=me,
             login=("raftctl", Secret("pw")),
             hooks=hooks,
             leads=lambda: leads,
             connected=lambda: connected,
-            state=lambda: after,
+            state=lambda: now or after,
             record=records.append,
         )
         fence.state_changed(STEADY, unreachable(after))
@@ -68,6 +75,19 @@ def test_the_program_hears_whom_to_fence(tmp_path: Path) -> None:
     assert out.read_text() == f"fence db1 192.0.2.1 {FAILOVER.epoch}\n"
     assert (record.kind, record.member, record.why) == ("fence-from-outside", "db1", "fenced: exit status 0")
     assert "no mysqld listens there" in str(record.detail["mysql"])
+
+
+def test_a_leader_does_not_have_its_own_host_switched_off(tmp_path: Path) -> None:
+    """Its connections are to others: it does not hear itself."""
+    assert told(a_program(tmp_path, "true"), me="db1", after=DEAD, connected=("db2", "db3")) == []
+
+
+def test_who_is_the_primary_again_meanwhile_is_not_switched_off(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    again = msgspec.structs.replace(FAILOVER, phase=Phase.PROMOTING, primary="db1")
+    (record,) = told(a_program(tmp_path, f"touch {out}"), now=again)
+    assert not out.exists()
+    assert "hook" not in record.detail
 
 
 def test_a_program_that_fails_is_said(tmp_path: Path) -> None:
