@@ -8,6 +8,7 @@ without iptables, and answers to ARP requests still leave, so that the other dir
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -140,6 +141,9 @@ class NamespaceNetwork:
     def _plug(self, interface: str, space: str, port: str, address: str) -> None:
         """Connect an interface of a namespace ("" for the machine's own) to a port of the switch."""
         inside = ("-n", space) if space else ()
+        # The kernel takes its time to remove what was plugged into a namespace that was deleted just now.
+        with contextlib.suppress(HostError):
+            _ip("-n", self._switch, "link", "del", port)
         _ip(*inside, "link", "add", interface, "type", "veth", "peer", "name", port, "netns", self._switch)
         _ip("-n", self._switch, "link", "set", port, "master", "br0", "up")
         _ip(*inside, "addr", "add", f"{address}/{self._subnet.prefixlen}", "dev", interface)
