@@ -18,6 +18,7 @@ from raftctl.cluster.commands import AnyCommand, ForceMembers
 from raftctl.cluster.state import ClusterState
 from raftctl.consensus.types import EntryKind
 from raftctl.controller import config, incarnation
+from raftctl.controller.durable_file import sync_directory
 from raftctl.errors import HostError
 from raftctl.raftnode import forced_membership
 from raftctl.raftnode.wal import Wal
@@ -95,9 +96,9 @@ def _branch(directory: Path, settings: config.ControllerConfig, before: int, com
     finally:
         wal.close()
     forced_membership.make_sole_voter(draft, **identity, learners=command.learners, command=pack(command))
-    incarnation.sync_directory(draft)
+    sync_directory(draft)
     draft.rename(new)
-    incarnation.sync_directory(directory)
+    sync_directory(directory)
 
 
 def begin_anew(config_path: Path, number: int, branch: str) -> None:

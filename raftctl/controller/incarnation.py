@@ -8,12 +8,12 @@ nothing, and what it voted and promised before binds nobody. The old logs are ke
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from raftctl.controller.durable_file import write_durably
 from raftctl.errors import CorruptLogError
 from raftctl.raftnode import wire
 from raftctl.raftnode.wal import FILE_NAME
@@ -64,14 +64,14 @@ def adopt(directory: Path, incarnation: int, branch: str) -> None:
     before = read(directory)
     decides = (incarnation, UNDECIDED) == (before.incarnation, before.branch)
     assert incarnation > before.incarnation or decides, "incarnations only grow"
-    _write(directory / FILE, Kept(incarnation, branch))
+    write_durably(directory / FILE, msgspec.json.encode(Kept(incarnation, branch)))
 
 
 def remember_log(directory: Path, begun: Begun) -> None:
     """There is a log from now on."""
     if _begun(directory) != begun:
         with contextlib.suppress(OSError):  # as in _begun
-            _write(directory / BEGUN, begun)
+            write_durably(directory / BEGUN, msgspec.json.encode(begun))
 
 
 def require_log(directory: Path, begun: Begun) -> None:
@@ -90,22 +90,3 @@ def _begun(directory: Path) -> Begun | None:
         return msgspec.json.decode((directory / BEGUN).read_bytes(), type=Begun)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None  # it guards against a mistake of people; nothing else depends on it
-
-
-def _write(path: Path, content: msgspec.Struct) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("wb") as file:
-        file.write(msgspec.json.encode(content))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """A new name is on disk only when its directory is."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,11 +6,12 @@ outlives mysqld, controller and host.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from raftctl.controller.durable_file import write_durably
 
 FILE: Final = "rebuilding"
 
@@ -36,17 +37,7 @@ def load(directory: Path) -> Mark | None:
 
 def save(directory: Path, mark: Mark) -> None:
     """It is on disk when this returns. Raises OSError."""
-    draft = directory / f".{FILE}.tmp"
-    with draft.open("wb") as file:
-        file.write(msgspec.json.encode(mark))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(directory / FILE)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_durably(directory / FILE, msgspec.json.encode(mark))
 
 
 def remove(directory: Path) -> None:
