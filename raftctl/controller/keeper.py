@@ -28,13 +28,13 @@ from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.corruption import CorruptionWatch
 from raftctl.controller.disk import DiskWatch
 from raftctl.controller.errant import ErrantWatch
-from raftctl.controller.fencing import KILL_SECONDS, Fenced, Ladder, is_worth_a_line
+from raftctl.controller.fencing import Fenced, Ladder, is_worth_a_line
 from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
+from raftctl.controller.rebuilder import Rebuilder
 from raftctl.controller.rebuilding import Copy, Rebuilding
 from raftctl.errors import HostError, MySQLError
-from raftctl.hosts.services import ServiceManager, Unit
-from raftctl.mysql.binlog import BinlogError
+from raftctl.hosts.services import ServiceManager
 from raftctl.mysql.client import Connection, Endpoint
 from raftctl.mysql.saved import newest
 from raftctl.mysql.tail import directories_of
@@ -139,11 +139,22 @@ class Keeper:
             record=record,
             on_change=self.poke,
         )
+        self._rebuilder = Rebuilder(
+            me=me,
+            rebuilding=self._rebuilding,
+            hands=self._hands,
+            services=services,
+            acting=self._acting,
+            killing=self._ladder.executor,
+            verdict=self.corruption.verdict,
+            record=record,
+            ended=self._rebuild_ended,
+            clock=clock,
+        )
         self._wake = log.watch()
         self._sentinel: Connection | None = None
         self._fencing: asyncio.Task[None] | None = None
         self._fence_failures = 0  # in a row
-        self._services = services
         self._session = 0
         self._stopped_epoch = 0
         self._asked_epoch = 0
@@ -197,13 +208,13 @@ class Keeper:
             look = await loop.run_in_executor(
                 self._observing, partial(self._observer.look, with_clone=self._rebuilding.is_marked)
             )
-            copy = await self._watch_rebuild(look, state)
+            copy = await self._rebuilder.watch(look, state)
             context = msgspec.structs.replace(
                 context, incomplete=copy is Copy.INCOMPLETE, unverified=copy is Copy.UNVERIFIED
             )
             decided = self._digest(look, state, context)
             acted = False
-            if decided.actions and not self._rebuilding.running and self._fencing is None:
+            if decided.actions and not self._rebuilder.running and self._fencing is None:
                 acted = await self._act(decided, state)
             await self._watch_for_death()
             if not acted:
@@ -291,22 +302,15 @@ class Keeper:
             locked=(context.locked or ()) if state.primary == self._me else (),
             source_acks=plan.proven_acks(state, self._me, seen, context) if seen else None,
             mysql=self._facts(look, decided, state),
-            note=self._failure or self._clone_note(look) or decided.note,
+            note=self._failure or self._rebuilder.note(look) or decided.note,
         )
         if _outline(self._report) != _outline(before) or (not state.primary and self._report != before):
             self._on_change()
 
-    def _clone_note(self, look: Look) -> str:
-        progress = look.clone
-        if not self._rebuilding.running or progress is None or not progress.bytes_estimated:
-            return ""
-        percent = 100 * progress.bytes_done // progress.bytes_estimated
-        return f"CLONE: {progress.stage.lower()}, {percent} % of {progress.bytes_estimated >> 20} MiB"
-
     def _facts(self, look: Look, decided: plan.LocalPlan, state: ClusterState) -> MySQLFacts:
         before = self._report.mysql
         last = look.observation or (before.observation if before else None)
-        if self._rebuilding.running:
+        if self._rebuilder.running:
             return MySQLFacts(MySQLState.REBUILDING, last, errant=decided.errant)
         if look.observation is None:
             word = look.state or (before.state if before else MySQLState.UNKNOWN)
@@ -354,7 +358,7 @@ class Keeper:
             if isinstance(action, plan.OPENING) and not self._still_justified(action, state):
                 return True
             if isinstance(action, plan.Rebuild):
-                return done or self._start_rebuild(action)
+                return done or self._rebuilder.begin(action, self._log.state)
             if not await self._do(action, state):
                 return done
             done = True
@@ -391,68 +395,11 @@ class Keeper:
             why = {"rejoined": f"follows {state.primary}; nothing had to be rebuilt"}.get(kind, "")
             self._record(Record(kind=kind, member=self._me, epoch=state.epoch, why=why, by=self._me))
 
-    # --- rebuilding ------------------------------------------------------------------------------------
-
-    def _start_rebuild(self, action: plan.Rebuild) -> bool:
-        if self._clock() < self._rebuilding.not_before:
-            return False
-        self._rebuilding.begin(donor=action.donor, why=action.why, now=self._clock())
-        self._rebuild_task = asyncio.get_running_loop().create_task(self._rebuild(action, self._log.state))
-        return True
-
-    async def _rebuild(self, action: plan.Rebuild, state: ClusterState) -> None:
-        """CLONE takes its time, so the loop goes on looking meanwhile; nothing else is done to mysqld."""
-        self._record(Record(kind="rebuild-started", member=self._me, epoch=state.epoch, why=action.why, by=self._me))
-        await self._save_lost(action.donor, state)
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._acting, self._hands.carry_out, action)
-        except (MySQLError, HostError) as error:
-            self._failure = f"CLONE from {action.donor}: {error}"
-            self._rebuilding.failed(self._clock())
-            logger.warning("rebuild failed: %s", error)
-        else:
-            self._failure = ""
-        finally:
-            self._rebuilding.running = False
-            self._hands.forget()
-            self._asked_epoch = 0
-            self.poke()
-
-    async def _save_lost(self, donor: str, state: ClusterState) -> None:
-        """What the rebuild throws away and nobody else has. A copy that cannot be made does not hold the rebuild up."""
-        try:
-            saved = await asyncio.get_running_loop().run_in_executor(self._acting, self._hands.save_lost, donor)
-        except (MySQLError, OSError, BinlogError) as error:
-            why = f"what {donor} lacks could not be copied: {error}"
-            record = Record(kind="errant-not-saved", member=self._me, epoch=state.epoch, why=why, by=self._me)
-        else:
-            if saved is None:
-                return
-            count = saved.gtids.count()
-            why = f"{count} transactions that {donor} lacks; saved in {saved.path}"
-            record = Record(kind="errant-saved", member=self._me, epoch=state.epoch, why=why, by=self._me)
-            detail = {"count": count, "gtids": str(saved.gtids), "saved": saved.path}
-            record = msgspec.structs.replace(record, detail=detail)
-        self._record(record)
-
-    async def _watch_rebuild(self, look: Look, state: ClusterState) -> Copy:
-        """Notice that a CLONE is complete, or give it up: mysqld's end is what surely ends it."""
-        rebuilding, now = self._rebuilding, self._clock()
-        uuid = look.observation.server_uuid if look.observation else ""
-        copy = rebuilding.state(look.clone, sound=self.corruption.verdict(uuid, look.session))
-        if copy is Copy.COMPLETE:
-            rebuilding.completed()
-            took = f" in {now - rebuilding.began:.1f} s: {rebuilding.why}" if rebuilding.donor else ""
-            why = f"CLONE from {rebuilding.donor or 'the primary'}{took}"
-            self._record(Record(kind="rebuilt", member=self._me, epoch=state.epoch, why=why, by=self._me))
-        if why := rebuilding.is_futile(state.primary, look.clone, now):
-            logger.warning("gives the CLONE from %s up: %s", rebuilding.donor, why)
-            kill = partial(self._services.kill, Unit.MYSQLD, timeout=KILL_SECONDS)
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._ladder.executor, kill)
-            except HostError as error:
-                logger.warning("mysqld cannot be ended: %s", error)
-        return copy
+    def _rebuild_ended(self, failure: str) -> None:
+        self._failure = failure
+        self._hands.forget()
+        self._asked_epoch = 0
+        self.poke()
 
     # --- fencing ---------------------------------------------------------------------------------------
 
