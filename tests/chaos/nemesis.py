@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
+from raftctl.bootstrap.newcomer import retire
+from raftctl.cluster.facts import MemberFacts
+from raftctl.cluster.state import ClusterState
 from raftctl.cluster.status_model import ClusterStatus
-from raftctl.errors import MySQLError, RaftctlError
+from raftctl.errors import MySQLError, NoQuorumError, RaftctlError, RefusedError
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
 from tests.chaos.journal import Journal
@@ -21,6 +26,8 @@ from tests.support.stage import Stage
 STATUS_SECONDS: Final = 1.5  # a fault does not wait long to learn who has which role
 SWITCHOVER_SECONDS: Final = 5.0
 DDL_SECONDS: Final = 5.0
+REMOVAL_SECONDS: Final = 5.0  # then the host is left as it is, as one that nobody can reach
+RETURN_SECONDS: Final = 90.0
 BY: Final = "chaos"
 
 _DDL: Final = (
@@ -60,7 +67,7 @@ class Nemesis:
         name = f"{fault.kind} {fault.target}" if fault.kind in _WITH_TARGET else fault.kind.value
         self._journal.note(name, victim, f"primary {status.primary}, leader {status.leader}")
         try:
-            detail = _DEEDS[fault.kind](self, fault, victim)
+            detail = DEEDS[fault.kind](self, fault, victim)
         except RaftctlError as error:
             self._journal.note(f"{name} not done", victim, str(error))
         else:
@@ -132,6 +139,66 @@ class Nemesis:
             return f"{statement}: {error}"
         return statement
 
+    # --- membership ------------------------------------------------------------------------------------
+
+    def _remove(self, fault: Fault, victim: str) -> str:
+        """One member at a time is out. Some removals are called off at once, and some hosts not cleaned up."""
+        if missing := self._not_members(self._state()):
+            raise RefusedError(f"{', '.join(missing)} is out already", reason="one-at-a-time")
+        self._post("/v1/members/remove", {"by": BY, "name": victim})
+        if fault.draw < 0.2:
+            return f"called off: {self._post('/v1/members/rejoin', {'by': BY, 'name': victim})}"
+        deadline = time.monotonic() + REMOVAL_SECONDS
+        while victim in self._state().members:
+            if time.monotonic() > deadline:
+                return "is under way"
+            time.sleep(0.1)
+        if fault.draw > 0.7:
+            return "its host is left as it is"
+        retire(self._stage.cluster.inventory, victim)
+        return "its host is cleaned up"
+
+    def _rebuild(self, fault: Fault, victim: str) -> str:
+        replicas = [name for name in self._data if name != self._state().primary]
+        name = victim if victim in replicas else replicas[int(fault.draw * len(replicas))]
+        return f"{name}: {self._post('/v1/members/rebuild', {'by': BY, 'name': name})}"
+
+    def bring_back(self) -> str:
+        """Add whoever is out again, as a person would, and say what was to be done; "" for nothing. To be repeated."""
+        try:
+            state = self._state()
+        except RaftctlError as error:
+            return str(error)
+        if state.leaving:
+            return f"{state.leaving} is being removed"
+        missing = self._not_members(state)
+        for name in missing:
+            self._journal.note("add", name)
+            self._journal.note("added" if (text := self._add(name)) == "" else "not added", name, text)
+        return f"{', '.join(missing)} had to be added" if missing else ""
+
+    def _add(self, name: str) -> str:
+        """Why it did not come about; "" when it did."""
+        command = [sys.executable, "-m", "raftctl", "-i", str(self._sandbox.inventory)]
+        command += ["member", "add", name, "--force-rebuild", name, "--yes"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=RETURN_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return "takes long"
+        return done.stderr if done.returncode else ""
+
+    def _state(self) -> ClusterState:
+        """By Raft's order: who was removed answers with what it knew last. Raises NoQuorumError when nobody does."""
+        cluster = self._stage.cluster
+        answers = cluster.api.fetch_all(cluster.inventory.members(), "/v1/member", STATUS_SECONDS, MemberFacts)
+        facts = [answer for answer in answers.values() if isinstance(answer, MemberFacts)]
+        if not facts:
+            raise NoQuorumError("no controller answers")
+        return max(facts, key=lambda f: (f.state.incarnation, f.raft.term, f.raft.applied_index)).state
+
+    def _not_members(self, state: ClusterState) -> list[str]:
+        return [name for name in self._names if name not in state.members or name in state.joining]
+
     def _post(self, path: str, body: object) -> object:
         cluster = self._stage.cluster
         return cluster.post(cluster.status(STATUS_SECONDS), path, body, SWITCHOVER_SECONDS)
@@ -171,7 +238,7 @@ class Nemesis:
 
 
 _WITH_TARGET: Final = (Kind.KILL, Kind.FREEZE, Kind.KILL_ALL)
-_DEEDS: Final[dict[Kind, Callable[[Nemesis, Fault, str], str | None]]] = {
+DEEDS: Final[dict[Kind, Callable[[Nemesis, Fault, str], str | None]]] = {
     Kind.KILL: Nemesis._kill,
     Kind.FREEZE: Nemesis._freeze,
     Kind.KILL_ALL: Nemesis._kill_all,
@@ -183,6 +250,8 @@ _DEEDS: Final[dict[Kind, Callable[[Nemesis, Fault, str], str | None]]] = {
     Kind.SWITCHOVER: Nemesis._switchover,
     Kind.PAUSE: Nemesis._pause,
     Kind.DDL: Nemesis._ddl,
+    Kind.REMOVE: Nemesis._remove,
+    Kind.REBUILD: Nemesis._rebuild,
 }
 
 

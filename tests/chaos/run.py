@@ -174,7 +174,7 @@ class Run:
 
         def complaint() -> str:
             nemesis.resume()
-            return outcome.ill(made)
+            return nemesis.bring_back() or outcome.ill(made)
 
         if text := outcome.wait(complaint, HEALTHY_SECONDS):
             raise Stuck(f"{HEALTHY_SECONDS:g} s after everything was healed, {text}")

@@ -29,6 +29,8 @@ class Kind(enum.StrEnum):
     SWITCHOVER = "switchover"
     PAUSE = "pause"  # no automatic failover until the round's end
     DDL = "ddl"
+    REMOVE = "remove"  # out of the cluster; back before the cluster must be well
+    REBUILD = "rebuild"  # a replica's data replaced by a CLONE
 
 
 class Whom(enum.StrEnum):
@@ -70,6 +72,8 @@ _WEIGHTS: Final = {
     Kind.SWITCHOVER: 3,
     Kind.PAUSE: 1,
     Kind.DDL: 2,
+    Kind.REMOVE: 3,
+    Kind.REBUILD: 1,
 }
 _WHOM: Final = {Whom.PRIMARY: 5, Whom.LEADER: 2, Whom.OTHER: 2, Whom.ANYBODY: 2}
 _TARGETS: Final = {Target.MYSQLD: 4, Target.CONTROLLER: 3, Target.HOST: 3}
