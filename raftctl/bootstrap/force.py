@@ -255,4 +255,5 @@ def comment(census: Mapping[str, Census]) -> dict[str, list[str]]:
 def _mysql_line(found: Census) -> str:
     if found.mysql is None:
         return found.mysql_error or "none"
-    return f"{found.mysql.holds.count()} transactions"
+    damage = f", InnoDB reports damaged data: {found.damage}" if found.damage else ""
+    return f"{found.mysql.holds.count()} transactions{', half copied by a CLONE' if found.is_half_copied else damage}"

@@ -31,7 +31,8 @@ class MySQLFacts(msgspec.Struct, frozen=True):
     `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due.
     `damage`: what InnoDB said about damaged data, "" when it said nothing. `saved`: the latest file
     of transactions that were removed here, "" without any. `stranded`: why only a CLONE can make a replica
-    of the sync set useful again, "" when it is not so."""
+    of the sync set useful again, "" when it is not so. `incomplete`: a CLONE began here and did not come to its end, so
+    that nothing is held, whatever was seen."""
 
     state: MySQLState
     observation: MySQLObservation | None = None
@@ -41,6 +42,7 @@ class MySQLFacts(msgspec.Struct, frozen=True):
     damage: str = ""
     saved: str = ""
     stranded: str = ""
+    incomplete: bool = False
 
     @property
     def disk_stalled(self) -> bool:

@@ -301,20 +301,20 @@ class Keeper:
             holds=seen.holds if seen and fenced else GTIDSet(),
             locked=(context.locked or ()) if state.primary == self._me else (),
             source_acks=plan.proven_acks(state, self._me, seen, context) if seen else None,
-            mysql=self._facts(look, decided, state),
+            mysql=self._facts(look, decided, state, incomplete=context.incomplete),
             note=self._failure or self._rebuilder.note(look) or decided.note,
         )
         if _outline(self._report) != _outline(before) or (not state.primary and self._report != before):
             self._on_change()
 
-    def _facts(self, look: Look, decided: plan.LocalPlan, state: ClusterState) -> MySQLFacts:
+    def _facts(self, look: Look, decided: plan.LocalPlan, state: ClusterState, *, incomplete: bool) -> MySQLFacts:
         before = self._report.mysql
         last = look.observation or (before.observation if before else None)
         if self._rebuilder.running:
-            return MySQLFacts(MySQLState.REBUILDING, last, errant=decided.errant)
+            return MySQLFacts(MySQLState.REBUILDING, last, errant=decided.errant, incomplete=True)
         if look.observation is None:
             word = look.state or (before.state if before else MySQLState.UNKNOWN)
-            return MySQLFacts(word, last, error=look.error)
+            return MySQLFacts(word, last, error=look.error, incomplete=incomplete)
         word = plan.describe(state, self._me, look.observation)
         known = self.errant.known if state.primary != self._me else GTIDSet()
         errant = decided.errant | (known & look.observation.gtid_executed)
@@ -326,6 +326,7 @@ class Keeper:
             disk_waits_seconds=self._disk_waits,
             damage=self.corruption.of(look.observation.server_uuid),
             stranded=decided.stranded,
+            incomplete=incomplete,
             saved=newest(self._directory / gate_protocol.TAILS),
         )
 
@@ -470,6 +471,7 @@ def _outline(report: MemberReport) -> tuple[object, ...]:
         mysql.errant,
         mysql.damage,
         mysql.stranded,
+        mysql.incomplete,
         seen and (seen.writable, seen.channel and seen.channel.receiver, seen.semi_sync.replica_enabled),
     )
 

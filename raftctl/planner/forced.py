@@ -12,7 +12,7 @@ from functools import reduce
 
 import msgspec
 
-from raftctl.cluster.facts import MemberFacts
+from raftctl.cluster.facts import MemberFacts, MySQLState
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import MySQLObservation, ReceiverState
 from raftctl.cluster.state import ClusterState, Member, MemberRole, Phase
@@ -26,6 +26,7 @@ class ForceReason(enum.StrEnum):
     SURVIVOR_SILENT = "survivor-silent"
     EXCLUDED_ANSWERS = "excluded-answers"
     NO_TARGET = "no-target"
+    UNSOUND_DATA = "unsound-data"
 
 
 class ForceRefusal(msgspec.Struct, frozen=True):
@@ -45,6 +46,18 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
     mysql_answers: bool = False  # also one that refuses the login
     mysql_error: str = ""
     host_error: str = ""  # the host itself, by SSH
+
+    @property
+    def is_half_copied(self) -> bool:
+        """Whether a CLONE that did not come to its end left no data there."""
+        told = self.facts.report.mysql if self.facts else None
+        return told is not None and (told.incomplete or told.state is MySQLState.REBUILDING)
+
+    @property
+    def damage(self) -> str:
+        """What its InnoDB said about damaged data, "" for nothing."""
+        told = self.facts.report.mysql if self.facts else None
+        return told.damage if told else ""
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -88,12 +101,17 @@ def judge_force(
         *_majority_left(members, survivors),
         *_excluded_that_answer(newest, census, survivors, excluded, may_fence=may_fence),
     ]
-    held = {m: seen.holds for m in sorted(survivors) if _is_data(members, m) and (seen := census[m].mysql)}
-    if target and target not in held:
+    data = {m: found for m in sorted(survivors) if _is_data(members, m) and (found := census[m]).mysql}
+    held = {m: found.mysql.holds for m, found in data.items() if found.mysql and not found.is_half_copied}
+    damaged = {m: found.damage for m, found in data.items() if found.damage}
+    sound = {m: gtids for m, gtids in held.items() if m not in damaged}
+    if target and target not in data:
         refusals.append(ForceRefusal(ForceReason.NO_TARGET, f"{target} is no data member among the survivors", target))
+    elif data and not (target in held if target else sound):
+        refusals += _unsound(data, [target] if target else list(data))
     if refusals:
         return refusals
-    chosen = target or _choose(newest, members, held)
+    chosen = target or _choose(newest, members, sound)
     known = _known(newest, census, survivors)
     return ForcePlan(
         cluster=newest.cluster,
@@ -105,7 +123,7 @@ def judge_force(
         target=chosen,
         certificate=held[chosen],
         known_lost=(known - held[chosen]).count(),
-        losses=tuple(_losses(newest, chosen, held, known)),
+        losses=(*_losses(newest, chosen, held, known), *_damages(chosen, damaged)),
     )
 
 
@@ -136,6 +154,21 @@ def _unfit_survivors(
             )
     if not any(_is_data(members, name) for name in survivors):
         yield ForceRefusal(ForceReason.NO_TARGET, "none of the survivors is a data member")
+
+
+def _unsound(data: Mapping[str, Census], names: Iterable[str]) -> Iterable[ForceRefusal]:
+    """Nobody is left whom to choose: half copied data are none, damaged ones are only a person's choice."""
+    for name in names:
+        why = f"InnoDB of {name} reports damaged data: {data[name].damage}; `--to {name}` goes on all the same"
+        if data[name].is_half_copied:
+            why = f"{name} has no data: a CLONE that began there did not come to its end"
+        yield ForceRefusal(ForceReason.UNSOUND_DATA, why, name)
+
+
+def _damages(target: str, damaged: Mapping[str, str]) -> Iterable[str]:
+    for name, said in damaged.items():
+        what = "what cannot be read there is lost" if name == target else f"it is rebuilt from {target}"
+        yield f"InnoDB of {name} reports damaged data ({said}): {what}"
 
 
 def _majority_left(members: Mapping[str, Member], survivors: Collection[str]) -> Iterable[ForceRefusal]:

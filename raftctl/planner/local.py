@@ -17,6 +17,7 @@ from raftctl.cluster.state import ClusterState, Phase
 
 # The source's binary logs no longer hold what this replica needs (ER_SOURCE_FATAL_ERROR_READING_BINLOG and kin).
 PURGED_ERRORS = frozenset({1236, 13114, 13117})
+_INCOMPLETE = "a CLONE did not come to its end"
 
 
 # --- actions: data; the reconciler carries them out -------------------------------------------------
@@ -188,6 +189,8 @@ def decide_local(state: ClusterState, me: str, seen: MySQLObservation, context: 
 def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
     if not context.confirmed or not context.lease_valid:
         return LocalPlan(note="waits for a lease")
+    if context.incomplete or context.unverified:  # only a person chooses such a member (rule R10)
+        return LocalPlan(note="does not open: " + (_INCOMPLETE if context.incomplete else "is what was cloned sound?"))
     if not state.floor <= seen.holds:
         return LocalPlan(note=f"lacks {(state.floor - seen.holds).count()} transactions that it must have")
     closing = _end_replication(seen)
@@ -348,7 +351,7 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
     is_new = me in state.joining and me not in state.sync_set
     if context.incomplete or (has_lost_its_data(state, seen) and not is_new):
-        why = "a CLONE did not come to its end" if context.incomplete else "its data are gone"
+        why = _INCOMPLETE if context.incomplete else "its data are gone"
         return _strand(why) if me in state.sync_set else _begin_again(state, me, seen, why)
     if context.unverified:
         return LocalPlan(note="looks whether what was cloned is sound")

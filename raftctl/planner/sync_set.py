@@ -50,6 +50,12 @@ def _observation(report: MemberReport | None) -> MySQLObservation | None:
     return report.mysql.observation if report and report.mysql else None
 
 
+def _on_disk(report: MemberReport | None) -> MySQLObservation | None:
+    """What was seen last is still there, also when mysqld is down, unless a CLONE replaces it."""
+    gone = report and report.mysql and (report.mysql.incomplete or report.mysql.state is MySQLState.REBUILDING)
+    return None if gone else _observation(report)
+
+
 def receives(state: ClusterState, report: MemberReport | None) -> bool:
     """Whether the member's receiver is connected to the current primary. A dead mysqld's is not, whatever was seen."""
     observation = _observation(report)
@@ -154,7 +160,7 @@ def _holders(state: ClusterState, view: ClusterView, members: list[str]) -> list
     if source is None:
         return []
     everything = source.gtid_executed | source.gtid_owned
-    observations = {m: _observation(view.report(state, m)) for m in members}
+    observations = {m: _on_disk(view.report(state, m)) for m in members}
     # One that does not acknowledge yet may not have on disk what it holds.
     return [m for m, o in observations.items() if o and o.semi_sync.replica_enabled and everything <= o.holds]
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.observation import ReceiverState
 from raftctl.cluster.state import ClusterState, MemberRole, Phase
 from raftctl.planner.forced import Census, ForcePlan, ForceReason, judge_force
@@ -107,6 +108,51 @@ def test_the_newest_survivor_knows_the_incarnation() -> None:
 def test_a_change_of_primary_that_the_majority_never_ended_is_no_obstacle() -> None:
     state = cluster_state(primary="", phase=Phase.FAILOVER, previous_primary="db1")
     assert judged({"db2": alive("db2", state=state)}).target == "db2"
+
+
+# --- data that are damaged or half copied -----------------------------------------------------------
+
+
+def unsound(name: str, *, executed: int = 100, **told: Any) -> Census:
+    found = alive(name, executed=executed)
+    assert found.facts is not None
+    mysql = msgspec.structs.replace(found.facts.report.mysql, **told)
+    report = msgspec.structs.replace(found.facts.report, mysql=mysql)
+    return msgspec.structs.replace(found, facts=msgspec.structs.replace(found.facts, report=report))
+
+
+UNSOUND = [{"incomplete": True}, {"state": MySQLState.REBUILDING}, {"damage": "page 7"}]
+
+
+@pytest.mark.parametrize("told", UNSOUND)
+def test_sound_data_are_preferred_whatever_else_speaks_for_the_others(told: dict[str, Any]) -> None:
+    assert judged_of_five({"db1": unsound("db1", **told), "db2": alive("db2", executed=90)}).target == "db2"
+
+
+@pytest.mark.parametrize("told", UNSOUND)
+def test_without_sound_data_nobody_is_chosen(told: dict[str, Any]) -> None:
+    assert reasons({"db1": unsound("db1", **told)}, "db1") == {(ForceReason.UNSOUND_DATA, "db1")}
+
+
+def test_a_person_may_go_on_with_damaged_data_and_is_told_so() -> None:
+    plan = judged({"db1": unsound("db1", damage="page 7")}, target="db1")
+    assert plan.target == "db1"
+    assert any("page 7" in text for text in plan.losses)
+
+
+@pytest.mark.parametrize("told", UNSOUND[:2])
+def test_nobody_goes_on_with_half_copied_data(told: dict[str, Any]) -> None:
+    census = {"db1": unsound("db1", **told), "db2": alive("db2")}
+    members = dict.fromkeys(FIVE, SILENT) | census
+    refusals = judge_force(FIVE, members, survivors=["db1", "db2"], target="db1")
+    assert isinstance(refusals, list)
+    assert [(r.reason, r.member) for r in refusals] == [(ForceReason.UNSOUND_DATA, "db1")]
+
+
+def test_half_copied_data_prove_nothing() -> None:
+    """With db3's word it would be two of three: |S| - k."""
+    plan = judged_of_five({"db2": alive("db2"), "db3": unsound("db3", incomplete=True)})
+    assert "nobody can tell how much" in plan.losses[-1]
 
 
 # --- what is refused --------------------------------------------------------------------------------

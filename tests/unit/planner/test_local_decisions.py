@@ -61,6 +61,12 @@ CASES = {
         (local.BecomeSource(1), local.LockAccounts(()), local.Open(1)),
         a_context(locked=None),
     ),
+    "half copied data are not opened, whoever chose them": Case(
+        STEADY, "db1", a_replica(channel=None), (), a_context(incomplete=True)
+    ),
+    "nor a copy that is not known to be sound": Case(
+        STEADY, "db1", a_replica(channel=None), (), a_context(unverified=True)
+    ),
     "without replicas that acknowledge it stays closed": Case(
         STEADY, "db1", a_replica(channel=None, semi_sync=SILENT), (local.BecomeSource(1),)
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -84,6 +86,17 @@ def test_a_leaver_leaves_once_the_rest_holds_everything() -> None:
 )
 def test_a_leaver_stays_while_it_may_be_the_only_holder(view: ClusterView) -> None:
     assert decide(LOCKED, view).command is None
+
+
+@pytest.mark.parametrize("told", [{"state": MySQLState.REBUILDING}, {"incomplete": True}])
+def test_what_a_clone_replaces_is_not_held(told: dict[str, Any]) -> None:
+    """What was seen before stands in the report until the copy has come up."""
+    view = shrinking()
+    seen = view.members["db2"]
+    assert seen.report.mysql is not None
+    report = msgspec.structs.replace(seen.report, mysql=msgspec.structs.replace(seen.report.mysql, **told))
+    view = msgspec.structs.replace(view, members=view.members | {"db2": msgspec.structs.replace(seen, report=report)})
+    assert not isinstance(decide(LOCKED, view).command, c.ShrinkSyncSet)
 
 
 def test_a_leaver_stays_when_too_few_would_remain() -> None:
