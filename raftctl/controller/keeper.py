@@ -158,6 +158,7 @@ class Keeper:
         self._session = 0
         self._stopped_epoch = 0
         self._asked_epoch = 0
+        self._receiver_epoch = 0
         self._standstill = Standstill()
         self._disk = DiskWatch(clock=clock)
         self._disk_waits = 0.0
@@ -257,6 +258,7 @@ class Keeper:
             source_acks=self._hands.source_acks,
             primary_executed=asked,
             commits_stand_still=self._standstill.is_due(self._clock()),
+            receiver_epoch=self._receiver_epoch,
             roster=self._hands.roster,
             errant=self.errant.known,
             password_in_use=self._hands.password_in_use,
@@ -383,6 +385,8 @@ class Keeper:
         logger.info("done: %s", action)
         if isinstance(action, plan.StopReceiver | plan.ProveQuiet):
             self._stopped_epoch = state.epoch
+        if isinstance(action, plan.StartReceiver):
+            self._receiver_epoch = state.epoch
         if isinstance(action, plan.AskPrimary):
             self._asked_epoch = state.epoch
         if isinstance(action, plan.Nudge):

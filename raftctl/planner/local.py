@@ -141,6 +141,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     verifiably locked since mysqld started, None when unknown. `source_acks`: the number of acknowledgements that
     BecomeSource last made this mysqld wait for, None when unknown. `primary_executed`: what AskPrimary read in this
     epoch and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
+    `receiver_epoch`: the epoch in which this controller last started the receiver, 0 for none.
     `roster`: the last one for which KeepAccounts succeeded since mysqld started, 0 for none.
     `incomplete`: a CLONE began here and did not come to its end; `unverified`: it did, and InnoDB was not asked yet
     whether the data are sound. `errant`: what somebody wrote here while it was a replica; that is for a person to mend.
@@ -154,6 +155,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     source_acks: int | None = None
     primary_executed: GTIDSet | None = None
     commits_stand_still: bool = False
+    receiver_epoch: int = 0
     incomplete: bool = False
     unverified: bool = False
     roster: int = 0
@@ -437,8 +439,9 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
             why = f"{state.primary} has purged what {me} needs"
             if me not in state.sync_set:
                 return _rebuild(state, me, why)
-            again = () if me in state.locked else (StartReceiver(),)  # in case that this was the source before
-            return msgspec.structs.replace(_strand(why), actions=again)
+            # It may have said so in an earlier reign of that primary. More than one try would look like receiving.
+            tried = me in state.locked or context.receiver_epoch == state.epoch
+            return msgspec.structs.replace(_strand(why), actions=() if tried else (StartReceiver(),))
         if me in state.locked:
             return LocalPlan(note=f"waits to be admitted by {state.primary}")
         actions.append(StartReceiver())

@@ -69,6 +69,7 @@ class Controller:
         self.confirmed = False
         self.lease_until = 0.0
         self.stopped_epoch = 0
+        self.receiver_epoch = 0
         self.locked: tuple[str, ...] | None = None
         self.source_acks: int | None = None
         self.primary_executed: GTIDSet | None = None
@@ -144,6 +145,7 @@ class Controller:
             confirmed=self.confirmed,
             lease_valid=self._world.now < self.lease_until,
             stopped_epoch=self.stopped_epoch,
+            receiver_epoch=self.receiver_epoch,
             locked=self.locked,
             source_acks=self.source_acks,
             primary_executed=self.primary_executed,
@@ -185,6 +187,9 @@ class Controller:
             case local.StopReceiver():
                 self.mysqld.stop_receiver()
                 self.stopped_epoch = task.epoch
+            case local.StartReceiver():
+                self._world.carry_out(self.mysqld, action, task.epoch)
+                self.receiver_epoch = task.epoch
             case local.ProveQuiet():
                 if not self.mysqld.running and not self.mysqld.waiting:
                     self.stopped_epoch = task.epoch

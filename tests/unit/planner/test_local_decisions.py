@@ -321,6 +321,13 @@ CASES = {
         a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236)),
         (local.StartReceiver(),),
     ),
+    "where it tries once in a reign, and does not look like one that receives in turns": Case(
+        STEADY,
+        "db3",
+        a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236)),
+        (),
+        a_context(receiver_epoch=1),
+    ),
     "a new password is used after what was received is applied": Case(
         STEADY, "db2", a_replica(), (local.StopReceiver(),), a_context(password_in_use=False)
     ),
