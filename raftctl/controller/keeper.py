@@ -33,7 +33,7 @@ from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
 from raftctl.controller.rebuilder import Rebuilder
 from raftctl.controller.rebuilding import Copy, Rebuilding
-from raftctl.errors import HostError, MySQLError
+from raftctl.errors import MySQLError
 from raftctl.hosts.services import ServiceManager
 from raftctl.mysql.client import Connection, Endpoint
 from raftctl.mysql.saved import newest
@@ -153,7 +153,7 @@ class Keeper:
         )
         self._wake = log.watch()
         self._sentinel: Connection | None = None
-        self._fencing: asyncio.Task[None] | None = None
+        self._fencing: asyncio.Task[bool] | None = None
         self._fence_failures = 0  # in a row
         self._session = 0
         self._stopped_epoch = 0
@@ -415,14 +415,15 @@ class Keeper:
             self._fencing = asyncio.get_running_loop().create_task(self._climb(why))
 
     async def fence_now(self, why: str) -> None:
-        """Fence mysqld unless it is seen to be harmless; returns when that was tried."""
-        if not self.may_be_writable or self._look.state is MySQLState.DOWN:
-            return
-        self.fence(why)
-        assert self._fencing is not None
-        await self._fencing
+        """Fence mysqld unless it is seen to be harmless; returns when that is done, however often it was tried."""
+        while self.may_be_writable and self._look.state is not MySQLState.DOWN:
+            self.fence(why)
+            assert self._fencing is not None
+            if await self._fencing:
+                return
 
-    async def _climb(self, why: str) -> None:
+    async def _climb(self, why: str) -> bool:
+        """Whether mysqld is fenced; when it is not, the next attempt is due on return."""
         try:
             fenced = await asyncio.get_running_loop().run_in_executor(self._ladder.executor, self._ladder.climb)
             logger.warning("fenced: %s", fenced)
@@ -431,8 +432,7 @@ class Keeper:
                 self._record(_fence_record(self._me, self._log.state.epoch, why, fenced, self._fence_failures))
             if not fenced.fenced:
                 await asyncio.sleep(FENCE_RETRY_SECONDS)
-        except (MySQLError, HostError) as error:
-            logger.warning("fencing failed: %s", error)
+            return fenced.fenced
         finally:
             self._fencing = None
             self.poke()
