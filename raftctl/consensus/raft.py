@@ -112,13 +112,7 @@ class Raft:
         state = self._state
         if state.leadership is None:
             return state.election_deadline
-        return min(
-            state.leadership.heartbeat_deadline,
-            state.leadership.notice_deadline,
-            state.leadership.transfer_deadline,
-            state.disk_deadline,
-            replication.check_quorum_deadline(state),
-        )
+        return replication.deadline(state, state.leadership)
 
     def quorum_contact(self, now: float) -> float:
         """The latest time t such that a majority, self included, answered a heartbeat that was sent at or after t.
@@ -228,7 +222,7 @@ class Raft:
     # --- output -----------------------------------------------------------------------------------
 
     def ready(self) -> Ready:
-        """Everything to do now; falsy when there is nothing. Call after every input."""
+        """Everything to do now; falsy when there is nothing. Call after every input, once: another one is falsy."""
         state = self._state
         if state.leadership is not None:
             replication.flush(state)

@@ -49,6 +49,7 @@ def append(state: State, kind: EntryKind, data: bytes) -> int:
 def follow_membership(state: State) -> None:
     """Another configuration is in force: keep a Progress for each of its nodes."""
     leadership = _leadership(state)
+    leadership.quorum_deadline = -math.inf  # other voters have other contacts
     known = leadership.progress
     leadership.progress = {
         node: known.get(node) or Progress(next_index=state.log.last_index)
@@ -73,6 +74,17 @@ def quorum_contact(state: State) -> float:
 def check_quorum_deadline(state: State) -> float:
     """When a leader without new answers must step down (thesis 6.2). A new leader has a whole timeout first."""
     return max(quorum_contact(state), _leadership(state).since) + state.config.election_timeout
+
+
+def deadline(state: State, leadership: Leadership) -> float:
+    """When `tick` must be called next."""
+    soonest = min(
+        leadership.heartbeat_deadline, leadership.notice_deadline, leadership.transfer_deadline, state.disk_deadline
+    )
+    # Contacts only become later, so an earlier answer is a lower bound, which mostly is enough.
+    if leadership.quorum_deadline < soonest:
+        leadership.quorum_deadline = check_quorum_deadline(state)
+    return min(soonest, leadership.quorum_deadline)
 
 
 def tick(state: State) -> None:
@@ -210,6 +222,8 @@ def handle_append_entries_reply(state: State, message: AppendEntriesReply) -> No
 def advance_commit(state: State) -> None:
     """Commit what a majority holds durably, but only through an entry of this term (paper 5.4.2, figure 8)."""
     leadership = _leadership(state)
+    if state.log.commit_index == state.log.last_index:
+        return
 
     def held(node: str) -> int:
         return state.log.durable_index if node == state.id else leadership.progress[node].match_index

@@ -36,6 +36,7 @@ class Leadership:
         self.round_began: deque[tuple[int, float]] = deque()
         self.round_wanted = True  # start a round with the next Ready
         self.heartbeat_deadline = now
+        self.quorum_deadline = -math.inf  # check-quorum does not end this leadership before
         self.notice_deadline = math.inf  # when followers are told of a commit that no append has told them
         self.reads: list[PendingRead] = []
         self.transfer_target = ""

@@ -268,7 +268,7 @@ class Config(msgspec.Struct, frozen=True):
 #   change_membership(voters, learners, now) -> int    index of the entry; raises NotLeader, ChangeRefused(reason)
 #   snapshot(data) -> Snapshot    of the state machine's state `data` as of applied_index; the shell makes it durable
 #   compacted(snapshot, now)      it is durable, and the entries it covers are gone from the disk
-#   ready() -> Ready              drain outputs; falsy when there is nothing to do
+#   ready() -> Ready              once after every input: what to do now; falsy when that is nothing
 #   term, role, leader ("" unknown), commit_index, last_index, applied_index, voters, learners -> properties
 #   quorum_contact(now) -> float  leader only: the latest time t such that a majority (self included) answered a
 #                                 heartbeat that was *sent* at or after t: the base of leases (-inf: none yet)

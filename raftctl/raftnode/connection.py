@@ -85,8 +85,16 @@ class Connection(asyncio.BufferedProtocol):
     # --- use ------------------------------------------------------------------------------------------
 
     def send(self, message: bytes) -> bool:
-        """Queue one encoded message; all of one loop iteration leave in one write. False when the connection
-        is closing, or had to be dropped because the peer does not keep up."""
+        """As `queue`; the message leaves at the end of this iteration of the loop."""
+        if not self.queue(message):
+            return False
+        if self._flush_handle is None:
+            self._flush_handle = self._loop.call_soon(self.flush)
+        return True
+
+    def queue(self, message: bytes) -> bool:
+        """Have one encoded message leave with the next `flush`. False when the connection is closing, or had to be
+        dropped because the peer does not keep up."""
         assert self.session is not None
         if self._closed or self._close_reason or self._transport is None:
             return False
@@ -97,8 +105,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._outbox_bytes + self._transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
             self.abort("queue-full")
             return False
-        if self._flush_handle is None:
-            self._flush_handle = self._loop.call_soon(self.flush)
         return True
 
     def flush(self) -> None:

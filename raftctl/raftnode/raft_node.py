@@ -31,6 +31,7 @@ from raftctl.consensus.types import (
     Event,
     NotLeader,
     ReadResult,
+    Ready,
     Role,
     Snapshot,
 )
@@ -208,7 +209,7 @@ class RaftNode:
         for handle in (self._timer, self._drain_handle):
             if handle is not None:
                 handle.cancel()
-        await asyncio.to_thread(self._writer.stop)
+        await self._writer.stop()
         self._proposals.fail(NodeStopped("this node was stopped"))
         self._reads.fail(NodeStopped("this node was stopped"))
 
@@ -389,22 +390,7 @@ class RaftNode:
         if not self._takes_part:
             return
         try:
-            while ready := self._raft.ready():
-                for message in ready.messages:
-                    self._transport.send(message.to, message)
-                self._transport.flush()
-                if ready.ticket:
-                    self._writer.submit(Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot))
-                if ready.restore is not None:
-                    self._restore(ready.restore)
-                for entry in ready.committed:
-                    self._apply_entry(entry)
-                if ready.committed:
-                    self._compact_if_large()
-                for read in ready.reads:
-                    self._reads.core_answered(read)
-                for event in ready.events:
-                    self._on_event(event)
+            self._obey(self._raft.ready())
         except Exception as error:  # noqa: BLE001 (as in _input; `apply` is part of what must not fail)
             self._on_fatal(error)
         self._arm_timer()
@@ -416,6 +402,24 @@ class RaftNode:
             else:
                 self._not_leading.set()
             self._on_role_change(*seen)
+
+    def _obey(self, ready: Ready) -> None:
+        if ready.messages:
+            for message in ready.messages:
+                self._transport.queue(message.to, message)
+            self._transport.flush()
+        if ready.ticket:
+            self._writer.submit(Write(ready.ticket, ready.hard_state, ready.entries, ready.snapshot))
+        if ready.restore is not None:
+            self._restore(ready.restore)
+        for entry in ready.committed:
+            self._apply_entry(entry)
+        if ready.committed:
+            self._compact_if_large()
+        for read in ready.reads:
+            self._reads.core_answered(read)
+        for event in ready.events:
+            self._on_event(event)
 
     def _arm_timer(self) -> None:
         """Heartbeats push the deadline back all the time; an armed timer is left alone and looks again when

@@ -175,14 +175,20 @@ class PeerTransport:
         return frozenset(p.node_id for p in self._peers.values() if p.connection is not None)
 
     def send(self, peer_id: str, message: PeerMessage) -> bool:
-        """Queue a message. False when there is no connection: the message is gone."""
+        """Send at the end of this iteration of the loop. False when there is no connection: the message is gone."""
         peer = self._peers.get(peer_id)
         if peer is None or peer.connection is None:
             return False
         return peer.connection.send(encode_message(message))
 
+    def queue(self, peer_id: str, message: PeerMessage) -> None:
+        """Send with the next `flush`, if there is a connection."""
+        peer = self._peers.get(peer_id)
+        if peer is not None and peer.connection is not None:
+            peer.connection.queue(encode_message(message))
+
     def flush(self) -> None:
-        """Write now what waits, instead of at the end of this iteration of the loop."""
+        """Write now what waits."""
         for peer in self._peers.values():
             if peer.connection is not None:
                 peer.connection.flush()

@@ -12,7 +12,9 @@ import os
 import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
 from raftctl.consensus.types import Entry, HardState, Snapshot
@@ -63,6 +65,9 @@ class WalWriter:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Write | Snapshot | None] = queue.SimpleQueue()
         self._put_back: list[Snapshot | None] = []  # what was taken off the queue and is not a write
+        self._reports: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._loop.add_reader(self._wake, self._hand_over_reports)
         self._thread = threading.Thread(target=self._run, name="raft-wal", daemon=True)
         self._thread.start()
 
@@ -79,12 +84,13 @@ class WalWriter:
         """Size of the log file, roughly."""
         return self._wal.size_bytes
 
-    def stop(self) -> None:
-        """Write what is queued, end the thread, close the log. Blocks up to 5 s: a disk that hangs is left
-        behind."""
+    async def stop(self) -> None:
+        """Write what is queued, end the thread, close the log. After 5 s a disk that hangs is left behind."""
         self._queue.put(None)
-        self._thread.join(_JOIN_TIMEOUT)
+        await asyncio.to_thread(self._thread.join, _JOIN_TIMEOUT)
+        self._loop.remove_reader(self._wake)
         if not self._thread.is_alive():
+            os.close(self._wake)
             self._wal.close()
 
     def _run(self) -> None:
@@ -93,12 +99,22 @@ class WalWriter:
                 if isinstance(item, Write):
                     merged = merge([item, *self._waiting_writes()])
                     self._wal.append(merged.hard_state, merged.entries, snapshot=merged.snapshot)
-                    self._loop.call_soon_threadsafe(self._on_written, merged.ticket)
+                    self._tell(partial(self._on_written, merged.ticket))
                 else:
                     self._wal.compact(item)
-                    self._loop.call_soon_threadsafe(self._on_compacted, item)
+                    self._tell(partial(self._on_compacted, item))
         except BaseException as error:  # noqa: BLE001 (the thread's edge: without a log the node must not go on)
             self._on_fatal(error)
+
+    def _tell(self, report: Callable[[], None]) -> None:
+        """Have the loop call `report`. Every commit waits for this, and `call_soon_threadsafe` costs twice as much."""
+        self._reports.append(report)
+        os.eventfd_write(self._wake, 1)
+
+    def _hand_over_reports(self) -> None:
+        os.eventfd_read(self._wake)
+        while self._reports:
+            self._reports.popleft()()
 
     def _take(self) -> Write | Snapshot | None:
         return self._put_back.pop() if self._put_back else self._queue.get()

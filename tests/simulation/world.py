@@ -221,8 +221,8 @@ class World:
         """The shell's loop: obey the order that `Ready` asks for."""
         raft = node.raft
         assert raft is not None
-        while ready := raft.ready():
-            self._obey(node, ready)
+        self._obey(node, raft.ready())
+        assert not raft.ready(), "one Ready tells everything"
         if raft.role is Role.LEADER and node.led_term != raft.term:
             node.led_term = raft.term
             node.checks.leader(node.id, raft.term, node.log)

@@ -15,7 +15,17 @@ import msgspec
 import pytest
 
 from raftctl.consensus.membership import Membership
-from raftctl.consensus.types import ChangeRefused, Config, Entry, EntryKind, EventKind, HardState, NotLeader, Role
+from raftctl.consensus.types import (
+    ChangeRefusal,
+    ChangeRefused,
+    Config,
+    Entry,
+    EntryKind,
+    EventKind,
+    HardState,
+    NotLeader,
+    Role,
+)
 from raftctl.raftnode.events import NodeEventKind
 from raftctl.raftnode.forced_membership import make_sole_voter, position, sole_voter
 from raftctl.raftnode.raft_node import MAX_COMMAND_BYTES, NodeStopped, ProposalLost, RaftNode
@@ -135,6 +145,18 @@ async def propose(members: list[Member], data: bytes) -> Any:
                 return await (await leader_of(members)).node.propose(data, 10)
             except NotLeader:
                 continue
+
+
+async def promote(leader: Member, voters: tuple[str, ...]) -> None:
+    """As soon as the leader has heard that the learner holds what it needs."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await leader.node.change_membership(voters, (), 30)
+            except ChangeRefused as refused:
+                if refused.reason is not ChangeRefusal.NOT_CAUGHT_UP:
+                    raise
+                await asyncio.sleep(0.01)
 
 
 async def test_a_proposal_returns_what_apply_returned(start: Start) -> None:
@@ -375,7 +397,7 @@ async def test_a_member_joins_as_a_learner_and_another_leaves(start: Start) -> N
     assert new.applied == [b"before"]
     with pytest.raises(ChangeRefused):
         await leader.node.change_membership(("n4",), (), 30)
-    await leader.node.change_membership(("n1", "n2", "n3", "n4"), (), 30)
+    await promote(leader, ("n1", "n2", "n3", "n4"))
     gone = leaving.node.status().node_id
     stay = tuple(sorted({"n1", "n2", "n3", "n4"} - {gone}))
     await leader.node.change_membership(stay, (), 30)

@@ -66,7 +66,7 @@ async def test_everything_submitted_is_written_in_order(tmp_path: Path) -> None:
             await asyncio.sleep(0.005)
     assert written == sorted(set(written))
     writer.submit(Write(501, HardState(501), ()))
-    await asyncio.to_thread(writer.stop)
+    await writer.stop()
     wal, recovered = Wal.open(tmp_path, cluster_id="orders", node_id="db1")
     wal.close()
     assert [s.index for s in compacted] == [90, 190, 290, 390, 490]
