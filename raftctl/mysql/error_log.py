@@ -8,19 +8,16 @@ from __future__ import annotations
 from raftctl.mysql.client import Connection
 
 # The table also holds what was in the file before this start: the last "mysqld ... starting as process" tells them
-# apart. It is missing when the table is full; then everything left is of this start. The order of the lines is the
-# table's own, not that of their times: the clock may have been set since. Two codes carry the word corrupt in another
-# message than their own: a page of a later state than the redo log (ER_IB_MSG_146), and a redo log that ends before the
-# newest page (ER_IB_MSG_737). What ALTER TABLE ... IMPORT TABLESPACE refuses is not part of the data.
+# apart. It is missing when the table is full; then everything left is of this start. LOGGED is the table's key and
+# always grows: a clock that was set back changes nothing (measured). What IMPORT TABLESPACE refuses is a warning. Two
+# codes carry the word corrupt in another message than their own: a page of a later state than the redo log
+# (ER_IB_MSG_146), and a redo log that ends before the newest page (ER_IB_MSG_737).
 _CORRUPTION = """
-WITH line AS (SELECT ROW_NUMBER() OVER () AS number, ERROR_CODE AS code, DATA AS text, ERROR_CODE = 'MY-010116' AS start
-              FROM performance_schema.error_log
-              WHERE ERROR_CODE = 'MY-010116' OR SUBSYSTEM = 'InnoDB' AND PRIO = 'Error'
-                AND (ERROR_CODE IN ('MY-011971', 'MY-012562') OR DATA LIKE '%%corrupt%%')
-                AND DATA NOT LIKE '%%looks corrupted in file%%' AND DATA NOT LIKE 'Clustered index validation failed%%')
-SELECT code, text FROM line
-WHERE NOT start AND number > COALESCE((SELECT MAX(number) FROM line WHERE start), 0)
-ORDER BY number LIMIT 1
+SELECT ERROR_CODE AS code, DATA AS text FROM performance_schema.error_log
+WHERE SUBSYSTEM = 'InnoDB' AND PRIO = 'Error'
+  AND (ERROR_CODE IN ('MY-011971', 'MY-012562') OR DATA LIKE '%%corrupt%%')
+  AND LOGGED >= COALESCE((SELECT MAX(LOGGED) FROM performance_schema.error_log WHERE ERROR_CODE = 'MY-010116'), 0)
+ORDER BY LOGGED LIMIT 1
 """
 _TEXT_MAX = 300
 
