@@ -25,7 +25,7 @@ from raftctl.hosts.services import Unit, local_services
 from raftctl.mysql.client import Endpoint, connect
 from raftctl.mysql.errors import ServerGone
 from raftctl.mysql.observe import observe
-from raftctl.planner.local import is_quiet
+from raftctl.planner.local import has_no_client_waiting
 
 CALL_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
@@ -97,10 +97,10 @@ class _Departure:
             raise RaftctlError(f"the controller does not answer: {error}") from None
 
     def _is_closed(self) -> bool:
-        """Whether mysqld is read-only with nothing in flight, or not running."""
+        """Whether mysqld is read-only and no client waits for a commit, or it does not run."""
         try:
             with connect(self._endpoint, connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
-                return is_quiet(observe(conn))
+                return has_no_client_waiting(observe(conn))
         except ServerGone:
             return True
         except MySQLError:

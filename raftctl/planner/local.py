@@ -280,7 +280,7 @@ def _relieve(state: ClusterState, seen: MySQLObservation, context: LocalContext)
         prove = () if context.stopped_epoch == state.epoch else (ProveQuiet(),)
         return LocalPlan(prove, note=f"fenced for epoch {state.epoch}")
     if state.phase is Phase.SWITCHOVER:
-        return LocalPlan((StopWriting(),), note="finishes its writes")
+        return LocalPlan((*_encourage(state, seen, context), StopWriting()), note="finishes its writes")
     return LocalPlan((Fence(f"epoch {state.epoch} begins"),), note="is being fenced")
 
 
@@ -294,6 +294,12 @@ def proven_acks(state: ClusterState, me: str, seen: MySQLObservation, context: L
 def is_quiet(seen: MySQLObservation) -> bool:
     """Read-only, and no commit waits: together with ProveQuiet, what it has executed is all that it ever will have."""
     return is_read_only(seen) and seen.semi_sync.wait_sessions == 0 and not seen.gtid_owned
+
+
+def has_no_client_waiting(seen: MySQLObservation) -> bool:
+    """Read-only, and no commit of its own is in flight: SIGTERM acknowledges nothing falsely (rule R8). What a replica
+    applies has its source's numbers, and nobody here waits for it."""
+    return is_read_only(seen) and seen.semi_sync.wait_sessions == 0 and not seen.gtid_owned.restrict(seen.server_uuid)
 
 
 def is_read_only(seen: MySQLObservation) -> bool:

@@ -68,7 +68,7 @@ def test_uninstall_leaves_mysql_and_its_data(installed: ContainerHosts) -> None:
 
 @pytest.mark.long
 def test_a_rolling_upgrade_loses_no_write_and_changes_nothing_the_second_time(to_upgrade: ContainerHosts) -> None:
-    """Fails as long as the known defect of playbooks/README.md stands: Debian's scripts write to every host."""
+    """Although Debian's scripts start a mysqld of their own on every host and write with it."""
     stage = to_upgrade.stage()
     old = stage.wait_healthy().primary
     began = {name: to_upgrade.main_pid(name, "mysql") for name in MEMBERS}

@@ -69,7 +69,8 @@ def test_the_required_number_holds_at_once_for_waiting_commits(mysqld_factory: M
 
 
 def test_only_an_acknowledging_replica_counts(mysqld_factory: MySQLFactory, writers: Writers) -> None:
-    """And what it received before it began to acknowledge needs a nudge."""
+    """And what it received before it began to acknowledge needs a nudge, in a switchover too: it keeps the server from
+    becoming read-only, and then leaves it writable."""
     db1, db2 = start_members(mysqld_factory, "db1", "db2", required_acks=1)
     with db1.admin() as primary, db2.admin() as replica:
         become_replica(replica, acknowledging=False, timeout=DEADLINE_S)
@@ -83,8 +84,11 @@ def test_only_an_acknowledging_replica_counts(mysqld_factory: MySQLFactory, writ
         wait_until(lambda: observe(replica).semi_sync.replica_status, what="the replica to acknowledge")
         wait_until(lambda: observe(primary).semi_sync.clients == 1, what="the primary to count on it")
         wait_for_waiting(db1, commit)
+        assert not set_super_read_only(primary, timeout=DEADLINE_S)
+        assert observe(primary).writable
         nudge(primary, timeout=DEADLINE_S)
         assert commit.result(timeout=DEADLINE_S) == 1
+        assert set_super_read_only(primary, timeout=DEADLINE_S)
 
 
 def test_what_is_acknowledged_is_on_disk(mysqld_factory: MySQLFactory, writers: Writers) -> None:

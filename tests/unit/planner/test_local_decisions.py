@@ -10,7 +10,16 @@ from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.observation import MySQLObservation
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.planner import local
-from raftctl.planner.local import Action, LocalContext, LocalPlan, decide_local, describe, is_quiet, promised_epoch
+from raftctl.planner.local import (
+    Action,
+    LocalContext,
+    LocalPlan,
+    decide_local,
+    describe,
+    has_no_client_waiting,
+    is_quiet,
+    promised_epoch,
+)
 from tests.support.planner_builders import (
     UUIDS,
     a_change,
@@ -125,6 +134,13 @@ CASES = {
     "a relieved primary is fenced in a failover": Case(FAILOVER, "db1", a_source(), (FENCE("epoch 2 begins"),)),
     "it proves that it is quiet": Case(SWITCHOVER, "db1", OLD_PRIMARY, (local.ProveQuiet(),)),
     "it proves it once": Case(SWITCHOVER, "db1", OLD_PRIMARY, (), a_context(stopped_epoch=2)),
+    "a commit that stands still would keep it from becoming read-only": Case(
+        SWITCHOVER,
+        "db1",
+        a_source(waiting=1),
+        (local.Nudge(), local.StopWriting()),
+        a_context(commits_stand_still=True),
+    ),
     "read-only that is not in force is not quiet": Case(SWITCHOVER, "db1", a_source(**HANGING), (local.StopWriting(),)),
     "a replica goes on receiving in a switchover": Case(SWITCHOVER, "db3", a_replica(), ()),
     "a replica stops receiving in a failover": Case(FAILOVER, "db3", a_replica(), (local.StopReceiver(),)),
@@ -401,6 +417,14 @@ def test_promised_epoch(
 def test_quiet_needs_read_only_in_force() -> None:
     assert is_quiet(OLD_PRIMARY)
     assert not is_quiet(a_source(**HANGING))
+
+
+def test_a_replica_can_be_stopped_while_it_applies() -> None:
+    closed = {"read_only": True, "super_read_only": True}
+    assert has_no_client_waiting(a_replica(owned="A:101"))
+    assert not has_no_client_waiting(a_source(**closed, owned="A:101", server_uuid=UUIDS["A"]))
+    assert not has_no_client_waiting(a_source(**closed, waiting=1))
+    assert not has_no_client_waiting(a_source(**HANGING))
 
 
 @pytest.mark.parametrize(
