@@ -18,7 +18,7 @@ from raftctl.cluster.commands import AnyCommand, ForceMembers
 from raftctl.cluster.state import ClusterState
 from raftctl.consensus.types import EntryKind
 from raftctl.controller import config, incarnation
-from raftctl.controller.durable_file import sync_directory
+from raftctl.durable_file import sync_directory
 from raftctl.errors import HostError
 from raftctl.raftnode import forced_membership
 from raftctl.raftnode.wal import Wal

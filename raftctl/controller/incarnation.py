@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from raftctl.controller.durable_file import write_durably
+from raftctl.durable_file import write_durably
 from raftctl.errors import CorruptLogError
 from raftctl.raftnode import wire
 from raftctl.raftnode.wal import FILE_NAME

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from raftctl.controller.durable_file import write_durably
+from raftctl.durable_file import write_durably
 
 FILE: Final = "rebuilding"
 

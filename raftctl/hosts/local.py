@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from raftctl.durable_file import sync_directory
 from raftctl.errors import HostError
 from raftctl.hosts.base import CommandResult
 
@@ -66,7 +67,7 @@ class LocalHost:
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
 
     def make_dir(self, path: str, *, mode: int) -> None:
         with self._translated(f"cannot create {path}"):
@@ -94,12 +95,3 @@ class LocalHost:
             yield
         except OSError as error:
             raise HostError(f"{self.name}: {what}: {error.strerror or error}") from None
-
-
-def _sync_directory(path: Path) -> None:
-    """A rename is on disk only when its directory is."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

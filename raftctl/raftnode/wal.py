@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from raftctl.consensus.types import Entry, HardState, Snapshot
+from raftctl.durable_file import sync_directory
 from raftctl.errors import CorruptLogError, RaftctlError
 from raftctl.raftnode.wal_records import Batch, FileHeader, Recovered, encode_record, read_log
 
@@ -142,7 +143,7 @@ class Wal:
             _write_all(fd, first + second, 0)
             os.fsync(fd)
             temporary.rename(self._path)
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except OSError as error:
             self._failed = True
             raise _write_error(self._path, error) from error
@@ -236,16 +237,7 @@ def _make_directory(directory: Path) -> None:
     if not directory.exists():
         _make_directory(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
-        _sync_directory(directory.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    """A new name is durable only when its directory is (fsync(2))."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync_directory(directory.parent)
 
 
 def _write_error(path: Path, error: OSError) -> WalWriteError:

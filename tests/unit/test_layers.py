@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).resolve().parents[2] / "raftctl"
 # Every package (or module at the top) and the ones that it may import. Everybody may import `errors` and `secret`.
 MAY_IMPORT = {
     "consensus": {"consensus"},
-    "raftnode": {"raftnode", "consensus", "tls"},
+    "raftnode": {"raftnode", "consensus", "tls", "durable_file"},
     "cluster": {"cluster"},
     "planner": {"planner", "cluster"},
     "mysql": {"mysql", "cluster"},
-    "hosts": {"hosts", "inventory"},
+    "hosts": {"hosts", "inventory", "durable_file"},
     "inventory": {"inventory", "planner", "cluster"},
     "tls": set(),
+    "durable_file": set(),
     "api_client": {"tls", "cluster"},
     "controller": {
         "controller",
@@ -31,6 +32,7 @@ MAY_IMPORT = {
         "hosts",
         "inventory",
         "tls",
+        "durable_file",
         "api_client",
     },
     "bootstrap": {"bootstrap", "planner", "cluster", "controller", "mysql", "hosts", "inventory", "tls", "api_client"},
