@@ -22,6 +22,7 @@ from raftctl.planner.view import UP_STATES, ClusterView
 Change = Lockout | ShrinkSyncSet | Admit | GrowSyncSet | ChangeAcks
 
 GRACE_SECONDS = 5.0  # a replica may reconnect or restart within this time without leaving S
+GONE_SECONDS = 120.0  # a host that lost power has started again by then
 
 
 def maintain(state: ClusterState, view: ClusterView) -> Change | None:
@@ -97,10 +98,34 @@ def _lockout(state: ClusterState, view: ClusterView, member: str) -> Lockout | N
     if min(receiving_age, view.listening_seconds, view.version_seconds) < GRACE_SECONDS:
         return None
     if len(able_without(state, view, member)) < state.required_acks and not _may_lower(state, view):
-        # Writes wait already, and a smaller S could not be proven by holders; but this one never comes back by itself.
-        why = stranded(view.up(state, member))
-        return Lockout(based_on=state.version, member=member, why=f"{member} has to be rebuilt: {why}") if why else None
+        # Writes wait already, and a smaller S could not be proven by holders; but a CLONE can make them go on.
+        why = _given_up(state, view, member)
+        return Lockout(based_on=state.version, member=member, why=why) if why else None
     return Lockout(based_on=state.version, member=member, why=f"{member} does not receive from {state.primary}")
+
+
+def _given_up(state: ClusterState, view: ClusterView, member: str) -> str:
+    """Why S, which has too few that acknowledge, goes on without this member, "" when it does not: only a CLONE makes
+    it useful again, or it is gone, and stands in the way of one for which that is so."""
+    if why := stranded(view.up(state, member)):
+        return f"{member} has to be rebuilt: {why}"
+    helped = _stranded_members(state, view)
+    if not helped or not _is_gone(state, view, member):
+        return ""
+    return f"{member} is gone, and {', '.join(helped)} can only be rebuilt"
+
+
+def _stranded_members(state: ClusterState, view: ClusterView) -> list[str]:
+    return [m for m in state.sync_set if stranded(view.up(state, m))]
+
+
+def _is_gone(state: ClusterState, view: ClusterView, member: str) -> bool:
+    """For longer than a host takes to start again: while it is in S its return alone would let writes go on. And not
+    only for this leader: it does not acknowledge, either."""
+    seen, source = view.members.get(member), _observation(view.report(state, state.primary))
+    away = min(seen.receiving_age if seen else float("inf"), view.listening_seconds)
+    waits = source is not None and source.semi_sync.clients < state.source_acks
+    return waits and view.up(state, member) is None and away >= GONE_SECONDS
 
 
 def _may_lower(state: ClusterState, view: ClusterView) -> bool:
@@ -125,8 +150,8 @@ def _shrink(state: ClusterState, view: ClusterView, member: str) -> ShrinkSyncSe
     report = view.report(state, state.primary)
     if report is None or report.version != state.version or not set(leavers) <= set(report.locked):
         return None
-    if not lowered and acks > len(rest) and all(stranded(view.up(state, m)) for m in leavers):
-        return _leave_short(state, report, leavers)
+    if not lowered and acks > len(rest) and all(_given_up(state, view, m) for m in leavers):
+        return _leave_short(state, report, leavers, helped=_stranded_members(state, view))
     # A leaver may have been the only acker of anything that was in the primary's binary log when it was locked out.
     if acks > len(rest) or len(_holders(state, view, rest)) < acks:
         return None
@@ -134,7 +159,9 @@ def _shrink(state: ClusterState, view: ClusterView, member: str) -> ShrinkSyncSe
     return ShrinkSyncSet(based_on=state.version, members=leavers, required_acks=acks, why=why)
 
 
-def _leave_short(state: ClusterState, report: MemberReport, leavers: tuple[str, ...]) -> ShrinkSyncSet | None:
+def _leave_short(
+    state: ClusterState, report: MemberReport, leavers: tuple[str, ...], *, helped: list[str]
+) -> ShrinkSyncSet | None:
     """`strict`, and fewer than k are left: since the leavers were locked out nothing can be acknowledged, and nothing
     is until S has grown. So what the primary has is the floor: all that it has executed, once no commit is under way
     that the last acknowledgement may have reached, or that a crash would undo."""
@@ -148,7 +175,7 @@ def _leave_short(state: ClusterState, report: MemberReport, leavers: tuple[str, 
         members=leavers,
         required_acks=state.required_acks,
         floor=source.gtid_executed,
-        why=f"{', '.join(leavers)} can only be rebuilt, from {state.primary}; writes wait until that is done",
+        why=f"{', '.join(helped)} can only be rebuilt, from {state.primary}; writes wait until that is done",
     )
 
 

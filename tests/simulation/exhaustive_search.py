@@ -33,7 +33,8 @@ class Start:
     """A steady cluster of db1 (primary) and others that follow it, all with the same data. `changes` are fields of its
     state; `crashes`, `writes`, `silences` and `wishes` may happen. `behind`: nobody but db1 has the floor yet.
     `outsiders`: those outside S still have their acknowledging flag on. `purged`: the primary does not have any more
-    what the others need, and they hold what it acknowledged since it was promoted. `wiped`: they have nothing."""
+    what the others need, and they hold what it acknowledged since it was promoted. `wiped`: they have nothing.
+    `dead`: those that do not run."""
 
     name: str
     data: int = 3
@@ -47,6 +48,7 @@ class Start:
     outsiders: bool = False
     purged: bool = False
     wiped: bool = False
+    dead: tuple[str, ...] = ()
 
     def model(self, tables: Tables) -> Model:
         state = a_state(data=self.data, settings=self.settings, floor=gtids(3), **self.changes)
@@ -57,6 +59,7 @@ class Start:
             Server(
                 0 if self.wiped else 1 if self.behind else held,
                 source=0,
+                alive=name not in self.dead,
                 receiving=name not in state.locked and not self.purged,
                 purged=self.purged,
                 acknowledges=acks > 0 and (name in state.sync_set or self.outsiders),
@@ -132,7 +135,7 @@ def settle(start: Start) -> tuple[Model, ClusterState]:
     for _ in range(ROUNDS):
         for me in range(start.data):
             model = controller_steps(model, tables, me)
-            if not model.servers[me].alive:
+            if not model.servers[me].alive and NAMES[me] not in start.dead:
                 model = restarted(model, me)
             elif model.servers[me].receiving:
                 model = received(model, tables, me, acknowledges=model.servers[me].acknowledges)
@@ -171,6 +174,8 @@ STARTS = (
     Start(name="two, strict", data=2),
     Start(name="two, strict, db2 cannot catch up", data=2, purged=True),
     Start(name="two, strict, db2 lost its data", data=2, purged=True, wiped=True),
+    Start(name="strict, db2 cannot catch up, db3 is dead", purged=True, dead=("db3",)),
+    Start(name="strict, db2 lost its data, db3 is dead", purged=True, wiped=True, dead=("db3",)),
     Start(name="two, available", data=2, settings=_AVAILABLE),
     Start(name="two, one in S", data=2, settings=_AVAILABLE, changes={"sync_set": ("db1",), "required_acks": 0}),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -15,6 +17,7 @@ from raftctl.cluster.state import ClusterState, Phase, Settings
 from raftctl.planner import local
 from raftctl.planner.leader import decide
 from raftctl.planner.local import decide_local, promised_epoch
+from raftctl.planner.sync_set import GONE_SECONDS
 from raftctl.planner.view import ClusterView
 from tests.support.leader_views import LONG
 from tests.support.planner_builders import (
@@ -74,6 +77,70 @@ def test_it_is_locked_out_although_nobody_else_can_acknowledge() -> None:
     command = decide(PAIR, seen_by_leader(PAIR)).command
     assert isinstance(command, c.Lockout)
     assert command.member == "db2"
+
+
+TRIO = a_state()
+AFTER = a_state(locked=("db2",))
+BOTH = a_state(locked=("db2", "db3"))
+
+
+def with_db3_gone(state: ClusterState, *, away: float = 3600.0, **changes: Any) -> ClusterView:
+    source = a_source(clients=0)
+    reports = [stranded(state), a_report("db1", state=state, seen=source)]
+    ages = {"db2": LONG, "db3": away}
+    return a_view(state, **({"reports": reports, "missing": ["db3"], "receiving_ages": ages} | changes))
+
+
+def test_with_the_third_one_gone_it_is_locked_out_first() -> None:
+    command = decide(TRIO, with_db3_gone(TRIO)).command
+    assert isinstance(command, c.Lockout)
+    assert command.member == "db2"
+
+
+def test_who_is_gone_stands_in_the_way_and_is_locked_out_then() -> None:
+    command = decide(AFTER, with_db3_gone(AFTER)).command
+    assert isinstance(command, c.Lockout)
+    assert command.member == "db3"
+
+
+def test_both_leave_together_and_what_the_primary_has_becomes_the_floor() -> None:
+    command = decide(BOTH, with_db3_gone(BOTH)).command
+    assert isinstance(command, c.ShrinkSyncSet)
+    assert (command.members, command.required_acks, command.floor) == (("db2", "db3"), 1, gtids("A:1-100"))
+    after, outcome = apply(BOTH, command, 1)
+    assert outcome == Outcome()
+    assert (after.sync_set, after.required_acks) == (("db1",), 1)
+
+
+def acknowledges(state: ClusterState) -> MemberReport:
+    """It is only this leader that does not hear db3."""
+    return a_report("db1", state=state, seen=a_source(clients=1))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        with_db3_gone(AFTER, listening=GONE_SECONDS - 1),
+        with_db3_gone(AFTER, reports=[stranded(AFTER), acknowledges(AFTER)]),
+        with_db3_gone(AFTER, reports=[a_report("db2", state=AFTER), acknowledges(AFTER)]),
+    ],
+    ids=["not long enough", "the primary still has it", "nobody has to be rebuilt"],
+)
+def test_who_is_gone_stays_in_s(view: ClusterView) -> None:
+    command = decide(AFTER, view).command
+    assert not isinstance(command, c.Lockout)
+
+
+def test_one_that_comes_back_in_time_is_admitted_and_acknowledges_again() -> None:
+    stopped = a_replica(channel=a_channel(receiver="OFF"))
+    reports = [
+        stranded(BOTH),
+        a_report("db1", state=BOTH, seen=a_source(clients=0)),
+        a_report("db3", state=BOTH, seen=stopped),
+    ]
+    command = decide(BOTH, with_db3_gone(BOTH, reports=reports, missing=[])).command
+    assert isinstance(command, c.Admit)
+    assert command.member == "db3"
 
 
 def test_what_the_primary_has_becomes_the_floor() -> None:
