@@ -47,6 +47,7 @@ _CODES = {
             IssueCode.PRIMARY_UNREACHABLE,
             IssueCode.TWO_WRITABLE,
             IssueCode.TWO_BRANCHES,
+            IssueCode.CONNECTIONS_USED_UP,
             IssueCode.DATA_DAMAGED,
         }
     ),
@@ -57,6 +58,7 @@ _CODES = {
             IssueCode.MYSQLD_DOWN,
             IssueCode.MYSQLD_UNRESPONSIVE,
             IssueCode.DISK_STALLED,
+            IssueCode.DISK_FULL,
             IssueCode.DATA_DAMAGED,
             IssueCode.MYSQLD_UNKNOWN,
             IssueCode.FENCED,

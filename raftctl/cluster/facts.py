@@ -28,7 +28,8 @@ class MySQLState(enum.StrEnum):
 
 class MySQLFacts(msgspec.Struct, frozen=True):
     """`observation` is the last one; while `state` is DOWN or UNRESPONSIVE it is what was seen before.
-    `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due.
+    `disk_waits_seconds`: for how long the disk of mysqld's files has been full, or has completed no write although one
+    is due; `disk_full`: which directory has no space, "" for none.
     `damage`: what InnoDB said about damaged data, "" when it said nothing. `saved`: the latest file
     of transactions that were removed here, "" without any. `stranded`: why only a CLONE can make a replica
     of the sync set useful again, "" when it is not so. `incomplete`: a CLONE began here and did not come to its end, so
@@ -39,6 +40,7 @@ class MySQLFacts(msgspec.Struct, frozen=True):
     error: str = ""
     errant: GTIDSet = GTIDSet()  # what it executed and the primary did not
     disk_waits_seconds: float = 0.0
+    disk_full: str = ""
     damage: str = ""
     saved: str = ""
     stranded: str = ""

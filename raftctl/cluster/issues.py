@@ -134,9 +134,14 @@ def _member_issues(state: ClusterState | None, row: MemberRow) -> Iterator[Issue
         code, text = _BY_STATE[MySQLState(mysql.state)]
         why = row.note or mysql.error  # the controller's word includes what it heard from MySQL
         yield Issue(code, row.name, f"{text}: {why}" if why else text)
-    if (waits := mysql.disk_waits_seconds or 0.0) >= STALLED_SECONDS:
+    if mysql.disk_full:
+        yield Issue(IssueCode.DISK_FULL, row.name, f"no space is left for {mysql.disk_full}: mysqld waits for some")
+    elif (waits := mysql.disk_waits_seconds or 0.0) >= STALLED_SECONDS:
         text = f"the disk of mysqld's files has completed no write for {waits:.0f} s"
         yield Issue(IssueCode.DISK_STALLED, row.name, text)
+    if mysql.connections_max and (mysql.connections or 0) >= mysql.connections_max:
+        text = f"{mysql.connections} connections, max_connections is {mysql.connections_max}: mysqld refuses clients"
+        yield Issue(IssueCode.CONNECTIONS_USED_UP, row.name, text)
     if mysql.damage:
         yield Issue(IssueCode.DATA_DAMAGED, row.name, f"InnoDB reports damaged data: {mysql.damage}")
     if mysql.errant:

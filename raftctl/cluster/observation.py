@@ -68,6 +68,8 @@ class MySQLObservation(msgspec.Struct, frozen=True):
     receivers: tuple[str, ...] = ()  # account names of the replicas whose dump threads run here
     donates: bool = False  # a CLONE from here is under way
     relay_log_synced: bool = True  # what is received is on disk before it is acknowledged (sync_relay_log = 1)
+    connections: int = 0  # of whomever; a client is refused when there are `connections_max`
+    connections_max: int = 0  # 0: unknown
 
     @property
     def holds(self) -> GTIDSet:

@@ -261,6 +261,7 @@ def _mysql_row(evidence: Evidence, name: str, member: Member) -> MySQLRow:
         error=mysql.error or None,
         errant=str(mysql.errant),
         disk_waits_seconds=mysql.disk_waits_seconds,
+        disk_full=mysql.disk_full,
         damage=mysql.damage,
         saved=mysql.saved,
     )
@@ -277,6 +278,7 @@ def _mysql_row(evidence: Evidence, name: str, member: Member) -> MySQLRow:
 
 
 def _living_row(evidence: Evidence, name: str, row: MySQLRow, seen: MySQLObservation) -> MySQLRow:
+    row = msgspec.structs.replace(row, connections=seen.connections, connections_max=seen.connections_max or None)
     primary = evidence.state.primary if evidence.state else ""
     if name == primary or (seen.writable and not primary):
         return msgspec.structs.replace(

@@ -39,6 +39,8 @@ class IssueCode(enum.StrEnum):
     MYSQLD_DOWN = "mysqld-down"
     MYSQLD_UNRESPONSIVE = "mysqld-unresponsive"
     DISK_STALLED = "disk-stalled"
+    DISK_FULL = "disk-full"
+    CONNECTIONS_USED_UP = "connections-used-up"
     DATA_DAMAGED = "data-damaged"
     MYSQLD_UNKNOWN = "mysqld-unknown"
     FENCED = "fenced"
@@ -94,9 +96,11 @@ class MySQLRow(msgspec.Struct, frozen=True):
     """`semi_sync`: in force here, on the primary as source, on a replica as one that acknowledges. `gtid_gap`: how many
     of the primary's transactions are not executed here; `receive_gap`: how many are not even received.
     `acknowledging_replicas` and `waiting_commits` are the primary's. `lag_seconds` is a replica's.
-    `disk_waits_seconds`: for how long the disk of mysqld's files has completed no write although one is due.
+    `disk_waits_seconds`: for how long the disk of mysqld's files has been full, or has completed no write although one
+    is due; `disk_full`: which directory has no space, "" for none.
     `damage`: what InnoDB said about damaged data, "" for nothing. `saved`: the latest file, on that host, of
-    transactions that were removed there because the primary lacks them, "" without any."""
+    transactions that were removed there because the primary lacks them, "" without any. With as many `connections` as
+    `connections_max` (max_connections) mysqld refuses clients."""
 
     address: str
     version: str | None = None
@@ -114,8 +118,11 @@ class MySQLRow(msgspec.Struct, frozen=True):
     acknowledging_replicas: int | None = None
     waiting_commits: int | None = None
     disk_waits_seconds: float | None = None
+    disk_full: str | None = None
     damage: str | None = None
     saved: str | None = None
+    connections: int | None = None
+    connections_max: int | None = None
 
 
 class MemberRow(msgspec.Struct, frozen=True):

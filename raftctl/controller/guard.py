@@ -196,7 +196,10 @@ class Guard:
         logger.warning("fencing mysqld: %s", why)
         fenced = self._ladder.climb()
         logger.warning("fenced: %s", fenced)
-        note_fencing(self._files, by=f"guard of {self._node}", why=why, fenced=fenced)
+        try:
+            note_fencing(self._files, by=f"guard of {self._node}", why=why, fenced=fenced)
+        except OSError as error:  # a full disk: the history lacks it, mysqld is fenced
+            logger.warning("cannot write below %s: %s", self._files.memory.parent, error.strerror)
 
 
 def _bind(path: Path) -> socket.socket:

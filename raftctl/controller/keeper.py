@@ -37,7 +37,7 @@ from raftctl.errors import MySQLError
 from raftctl.hosts.services import ServiceManager
 from raftctl.mysql.client import Connection, Endpoint
 from raftctl.mysql.saved import newest
-from raftctl.mysql.tail import directories_of
+from raftctl.mysql.tail import ServerFiles, directories_of
 from raftctl.planner import local as plan
 from raftctl.secret import Secret
 
@@ -275,7 +275,7 @@ class Keeper:
             self._session, self._stopped_epoch = look.session, 0
             self._hands.forget()
             if self._observer.files is not None:
-                gate_protocol.remember(self._directory, self._observer.files)
+                self._remember_files(self._observer.files)
             context = msgspec.structs.replace(
                 context, stopped_epoch=0, locked=None, source_acks=None, primary_executed=None, roster=0
             )
@@ -290,6 +290,12 @@ class Keeper:
             decided = plan.LocalPlan((plan.Fence("mysqld does not answer"),), note=look.error)
         self._publish(look, decided, state, context)
         return decided
+
+    def _remember_files(self, files: ServerFiles) -> None:
+        try:
+            gate_protocol.remember(self._directory, files)
+        except OSError as error:  # a full disk: what was remembered before is still so, but after a change of options
+            logger.warning("cannot write below %s: %s", self._directory, error.strerror)
 
     def _publish(self, look: Look, decided: plan.LocalPlan, state: ClusterState, context: plan.LocalContext) -> None:
         seen, before = look.observation, self._report
@@ -316,7 +322,8 @@ class Keeper:
             return MySQLFacts(MySQLState.REBUILDING, last, errant=decided.errant, incomplete=True)
         if look.observation is None:
             word = look.state or (before.state if before else MySQLState.UNKNOWN)
-            return MySQLFacts(word, last, error=look.error, incomplete=incomplete)
+            full = str(self._disk.full or "")
+            return MySQLFacts(word, last, error=look.error, disk_full=full, incomplete=incomplete)
         word = plan.describe(state, self._me, look.observation)
         known = self.errant.known if state.primary != self._me else GTIDSet()
         errant = decided.errant | (known & look.observation.gtid_executed)
@@ -326,6 +333,7 @@ class Keeper:
             error=self._failure,
             errant=errant,
             disk_waits_seconds=self._disk_waits,
+            disk_full=str(self._disk.full or ""),
             damage=self.corruption.of(look.observation.server_uuid),
             stranded=decided.stranded,
             incomplete=incomplete,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -65,7 +66,12 @@ async def _result(running: asyncio.Task[None], config: ControllerConfig) -> None
     try:
         await running
     except OSError as error:
-        raise RaftctlError(f"cannot listen on {config.raft.listen}: {error.strerror or error}") from None
+        why = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise RaftctlError(
+                f"cannot write below {config.directory}: {why}", hint="check the disk and its free space"
+            ) from None
+        raise RaftctlError(f"cannot listen on {config.raft.listen}: {why}") from None
 
 
 @contextlib.asynccontextmanager

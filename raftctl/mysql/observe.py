@@ -50,7 +50,7 @@ LEFT JOIN performance_schema.replication_applier_status_by_worker AS worker USIN
 
 _STATUS = """
 SELECT VARIABLE_NAME AS name, VARIABLE_VALUE AS value FROM performance_schema.global_status
-WHERE VARIABLE_NAME IN ('Uptime', 'Rpl_semi_sync_source_status', 'Rpl_semi_sync_source_clients',
+WHERE VARIABLE_NAME IN ('Uptime', 'Threads_connected', 'Rpl_semi_sync_source_status', 'Rpl_semi_sync_source_clients',
                         'Rpl_semi_sync_source_wait_sessions', 'Rpl_semi_sync_replica_status')
 UNION ALL
 SELECT IF(COMMAND = 'clone', 'clone', 'dump thread'), USER FROM performance_schema.processlist
@@ -61,6 +61,7 @@ _SETTINGS = """
 SELECT @@server_uuid AS server_uuid, @@server_id AS server_id, @@version AS version,
        @@GLOBAL.read_only AS read_only, @@GLOBAL.super_read_only AS super_read_only,
        @@GLOBAL.offline_mode AS offline_mode, @@GLOBAL.sync_relay_log = 1 AS relay_log_synced,
+       @@GLOBAL.max_connections AS connections_max,
        @@GLOBAL.gtid_purged AS gtid_purged, @@GLOBAL.gtid_executed AS gtid_executed
 """
 
@@ -120,6 +121,8 @@ def parse_observation(channel_rows: Sequence[Row], status_rows: Sequence[Row], s
         receivers=tuple(sorted(row["value"] for row in status_rows if row["name"] == "dump thread")),
         donates="clone" in status,
         relay_log_synced=bool(settings["relay_log_synced"]),
+        connections=int(status.get("Threads_connected", 0)),
+        connections_max=settings["connections_max"],
     )
 
 

@@ -44,7 +44,8 @@ def diagnose(state: ClusterState, view: ClusterView, member: str) -> Diagnosis |
     if report.mysql.state is MySQLState.UNRESPONSIVE:
         return Diagnosis(Cause.MYSQLD_UNRESPONSIVE, f"mysqld of {member} does not answer")
     if report.mysql.disk_stalled:
-        waits = f"the disk of {member}'s mysqld has completed no write for {report.mysql.disk_waits_seconds:.0f} s"
+        what = "has been full" if report.mysql.disk_full else "has completed no write"
+        waits = f"the disk of {member}'s mysqld {what} for {report.mysql.disk_waits_seconds:.0f} s"
         return Diagnosis(Cause.MYSQLD_UNRESPONSIVE, waits)
     return None
 

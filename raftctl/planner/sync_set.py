@@ -58,9 +58,10 @@ def _on_disk(report: MemberReport | None) -> MySQLObservation | None:
 
 
 def receives(state: ClusterState, report: MemberReport | None) -> bool:
-    """Whether the member's receiver is connected to the current primary. A dead mysqld's is not, whatever was seen."""
+    """Whether the member's receiver is connected to the current primary, and its disk takes what comes. A dead mysqld's
+    is not, whatever was seen."""
     observation = _observation(report)
-    if report is None or report.mysql is None or report.mysql.state not in UP_STATES:
+    if report is None or report.mysql is None or report.mysql.state not in UP_STATES or report.mysql.disk_stalled:
         return False
     if observation is None or observation.channel is None:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 
@@ -10,49 +9,13 @@ import pytest
 
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.status_model import IssueCode
-from raftctl.errors import MySQLError
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
 from tests.support.own_disk import own_disk
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 
-TOO_MANY_CONNECTIONS = 1040  # ER_CON_COUNT_ERROR
-
 pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
-
-
-def use_up(stage: Stage, member: str, clients: contextlib.ExitStack) -> None:
-    """Connect until no more is let in."""
-    for _ in range(50):
-        try:
-            clients.enter_context(connect(stage.endpoint(member), timeout=10.0))
-        except MySQLError as error:
-            if error.code == TOO_MANY_CONNECTIONS:
-                return
-            raise
-    raise AssertionError("max_connections does not hold")
-
-
-def test_used_up_connections_are_not_death(netns_stage: Stage) -> None:
-    stage = netns_stage
-    before = stage.wait_healthy()
-    assert before.primary
-    with stage.writing() as writer, connect(stage.own_endpoint(before.primary), timeout=10.0) as admin:
-        usual = admin.scalar("SELECT @@GLOBAL.max_connections")
-        admin.execute("SET GLOBAL max_connections = 20")
-        try:
-            with contextlib.ExitStack() as clients:
-                use_up(stage, before.primary, clients)
-                assert writer.wait_for(500, 120), stage.story()
-                during = stage.status()
-        finally:
-            admin.execute(f"SET GLOBAL max_connections = {usual:d}")
-    after = stage.wait_healthy()
-    assert (during.primary, during.epoch) == (before.primary, before.epoch)
-    assert (after.primary, after.epoch) == (before.primary, before.epoch)
-    assert writer.errors == []
-    stage.verify(writer)
 
 
 def test_a_silent_controller_beside_a_living_mysqld_is_waited_for(netns_stage: Stage) -> None:

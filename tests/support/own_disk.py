@@ -1,8 +1,10 @@
-"""A disk of its own for a sandbox member's mysqld: ext4 on a loop device, which can be made to stall."""
+"""A disk of its own for a sandbox member's mysqld or controller: ext4 on a loop device, which can stall or be full."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +17,7 @@ from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 
 _SIZE_BYTES = 1 << 30  # sparse
+_BLOCK_BYTES = 4096
 _SECONDS = 60.0
 
 
@@ -31,12 +34,23 @@ class OwnDisk:
         finally:
             _run("fsfreeze", "--unfreeze", str(self._directory))
 
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Meanwhile there is no space."""
+        ballast = self._directory / "ballast"
+        try:
+            with ballast.open("wb") as file:
+                _allocate_all(file.fileno())
+            yield
+        finally:
+            ballast.unlink()
+
 
 @contextlib.contextmanager
-def own_disk(stage: Stage, member: str) -> Iterator[OwnDisk]:
-    """Move the member's data directory to a disk of its own, and back at the end; the member is powered off for each.
-    Skips the test where that cannot be done."""
-    data = stage.data_directory(member)
+def own_disk(stage: Stage, member: str, directory: Path | None = None) -> Iterator[OwnDisk]:
+    """Move the member's data directory, or another `directory` of its, to a disk of its own, and back at the end; the
+    member is powered off for each. Skips the test where that cannot be done."""
+    data = directory or stage.data_directory(member)
     aside = data.with_name("aside")
     host = stage.sandbox.host(member)
     with tempfile.TemporaryDirectory(prefix="raftctl-disk-") as home:
@@ -61,16 +75,32 @@ def own_disk(stage: Stage, member: str) -> Iterator[OwnDisk]:
             host.power_on(timeout=_SECONDS)
 
 
+def _allocate_all(file: int) -> None:
+    """Without writing it, which would take long."""
+    size, step = 0, 64 << 20
+    while step >= _BLOCK_BYTES:
+        try:
+            os.posix_fallocate(file, size, step)
+            size += step
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            step //= 2
+
+
 def _formatted(image: Path) -> Path:
     with image.open("wb") as file:
         file.truncate(_SIZE_BYTES)
-    _run("mkfs.ext4", "-q", "-F", str(image))
+    _run("mkfs.ext4", "-q", "-m", "0", "-F", str(image))
     return image
 
 
 def _move_all(source: Path, target: Path) -> None:
     for entry in source.iterdir():
-        shutil.move(entry, target / entry.name)
+        if entry.is_socket():
+            entry.unlink()  # nobody listens there any more
+        else:
+            shutil.move(entry, target / entry.name)
 
 
 def _unmount(directory: Path) -> bool:

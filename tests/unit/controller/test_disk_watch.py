@@ -20,7 +20,13 @@ class Disk:
         self.completed: int | None = 7
         self.writing = threading.Event()
         self.may_return = threading.Event()
-        self.watch = DiskWatch(write=self._write, completed=lambda _: self.completed, clock=lambda: self.now)
+        self.free = 1 << 30
+        self.watch = DiskWatch(
+            write=self._write,
+            completed=lambda _: self.completed,
+            free=lambda _: self.free,
+            clock=lambda: self.now,
+        )
 
     def _write(self, _: Path) -> None:
         self.writing.set()
@@ -74,6 +80,23 @@ def test_a_write_that_returns_ends_it(disk: Disk) -> None:
     assert disk.look() > 0
     disk.may_return.set()
     wait_until(lambda: disk.look(after=0.0) == 0, what="the write has returned")
+
+
+def test_a_full_disk_counts_as_waiting_until_there_is_space(disk: Disk) -> None:
+    disk.free = 0
+    disk.may_return.set()
+    disk.look()
+    wait_until(lambda: disk.watch.full == Path("/"), what="the first probe has found no space")
+    waited = [disk.look(after=1.0) for _ in range(5)]
+    assert waited == sorted(waited)
+    assert waited[-1] >= 4.0
+    disk.free = 1 << 30
+
+    def has_space() -> bool:
+        return disk.look(after=1.0) == 0.0
+
+    wait_until(has_space, what="a later probe finds space")
+    assert disk.watch.full is None
 
 
 def test_a_probe_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ STATUS = {
     "Rpl_semi_sync_source_clients": "0",
     "Rpl_semi_sync_source_status": "OFF",
     "Rpl_semi_sync_source_wait_sessions": "0",
+    "Threads_connected": "7",
     "Uptime": "3",
 }
 SETTINGS = {
@@ -74,6 +75,7 @@ SETTINGS = {
     "super_read_only": 1,
     "offline_mode": 0,
     "relay_log_synced": 1,
+    "connections_max": 500,
     "gtid_purged": "",
     "gtid_executed": f"{DB1}:1-5",
     "source_enabled": 0,
@@ -97,6 +99,7 @@ def channel_of(*workers: dict[str, Any], executed: str = f"{DB1}:1-5") -> Channe
 def test_a_replica() -> None:
     seen = parse_observation([IDLE_WORKER] * 4, status_rows(), SETTINGS)
     assert (seen.server_uuid, seen.server_id, seen.uptime_seconds) == (DB2, 2, 3)
+    assert (seen.connections, seen.connections_max) == (7, 500)
     assert (seen.read_only, seen.super_read_only, seen.offline_mode) == (True, True, False)
     assert seen.gtid_received == seen.gtid_executed == GTIDSet.parse(f"{DB1}:1-5")
     assert (seen.semi_sync.replica_enabled, seen.semi_sync.replica_status) == (True, True)
