@@ -81,7 +81,8 @@ def require_log(directory: Path, begun: Begun) -> None:
     if _begun(directory) == begun and not log.exists():
         raise CorruptLogError(
             f"{log} is gone: this host has voted and acknowledged decisions that it does not know any more",
-            hint="put it back, or take the host out and in again: `raftctl member remove NAME`, `... add NAME`",
+            hint="put the very same one back, never an older copy, which lacks votes as well; or take the host out and "
+            "in again: `raftctl member remove NAME`, `... add NAME`",
         )
 
 

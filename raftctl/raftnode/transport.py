@@ -126,7 +126,7 @@ class PeerTransport:
         self._unauthenticated: dict[Connection, asyncio.Task[None]] = {}  # accepted, oldest first
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
-        self._reported: dict[tuple[str, str], float] = {}
+        self._reported: dict[tuple[NodeEventKind, str, str], float] = {}
         self._renewing: asyncio.Task[None] | None = None
 
     # --- use ------------------------------------------------------------------------------------------
@@ -449,9 +449,9 @@ class PeerTransport:
         del self._peers[peer.node_id]
 
     def _report(self, kind: NodeEventKind, host: str, detail: str, *, reason: str = "") -> None:
-        """Tell of each (host, reason) once a minute at most, whatever strangers send us."""
+        """Tell of each (host, reason) once a minute at most, whatever strangers send us; `detail` has their words."""
         now = asyncio.get_running_loop().time()
-        key = (host, detail)
+        key = (kind, host, reason)
         if now - self._reported.get(key, -_REPORT_INTERVAL) < _REPORT_INTERVAL:
             return
         if len(self._reported) >= _REPORTS_REMEMBERED:

@@ -212,6 +212,15 @@ async def test_another_key_or_an_unknown_peer_is_refused(start: Start) -> None:
     assert not a.transport.connected
 
 
+async def test_strangers_who_give_ever_other_names_are_told_of_once(start: Start) -> None:
+    peers = addresses("db1", "db2", "db3", "db4")
+    a = await start("db1", {"db1": peers["db1"]})
+    strangers = [await start(name, {name: peers[name], "db1": peers["db1"]}) for name in ("db2", "db3", "db4")]
+    for stranger in strangers:
+        await until(lambda stranger=stranger: "unknown-peer" in stranger.reasons(NodeEventKind.REFUSED_BY_PEER))
+    assert a.reasons(NodeEventKind.CONNECTION_REFUSED) == ["unknown-peer"]
+
+
 async def test_an_address_that_leads_to_another_node_is_noticed(start: Start) -> None:
     peers = addresses("db1", "db2", "db3")
     await start("db3", peers)
