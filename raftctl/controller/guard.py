@@ -16,14 +16,13 @@ import logging
 import os
 import socket
 import sys
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from raftctl.controller import admin_port
+from raftctl.controller import admin_port, clock
 from raftctl.controller.fencing import Ladder
 from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Renewal, decode, note_fencing
 from raftctl.errors import HostError
@@ -45,7 +44,7 @@ USUAL_LEASE_SECONDS: Final = 4.0
 
 
 class Watch:
-    """What the guard knows of its controller, and what is due. Times are seconds of the host's monotonic clock.
+    """What the guard knows of its controller, and what is due. Times are seconds of `raftctl.controller.clock`.
 
     A guard that starts knows from `remembered_ttl` (0.0: nothing) that there may be a lease, and not how long it still
     lasts: a whole one at most."""
@@ -105,7 +104,7 @@ class Guard:
         self._ladder = ladder
         self._services = services
         self._reviver = ThreadPoolExecutor(1, thread_name_prefix="reviver")
-        self._watch = Watch(remembered_ttl=recall(files), now=time.monotonic())
+        self._watch = Watch(remembered_ttl=recall(files), now=clock.now())
         self._remembered = self._watch.ttl
         self._busy: dict[str, Future[None]] = {}
         self._next_preparation = 0.0
@@ -115,10 +114,10 @@ class Guard:
         """For ever. Raises OSError when the directory is not usable any more: the service manager restarts it."""
         known = f"a lease lasts {self._watch.ttl:g} s" if self._watch.ttl else "there is no cluster yet"
         logger.info("guards mysqld of %s; %s", self._node, known)
-        before = time.monotonic()
+        before = clock.now()
         while True:
             self._listen()
-            now = time.monotonic()
+            now = clock.now()
             if now - before > AWAY_SECONDS:
                 self._watch.was_away(now)
             before = now
@@ -158,11 +157,11 @@ class Guard:
                 except ValueError as error:
                     logger.warning("a datagram that is %s", error)
                     continue
-                self._watch.heard(renewal, time.monotonic())
+                self._watch.heard(renewal, clock.now())
                 self._answer(sender)
                 if self._watch.ttl != self._remembered:
                     self._remember(self._watch.ttl)
-                if time.monotonic() - renewal.sent < TICK_SECONDS:
+                if clock.now() - renewal.sent < TICK_SECONDS:
                     return  # the newest one
 
     def _answer(self, sender: str) -> None:

@@ -21,7 +21,7 @@ DATAGRAM_BYTES_MAX: Final = 4096
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Renewal:
-    """From the controller with process id `pid`, sent at `sent` on the host's monotonic clock.
+    """From the controller with process id `pid`, sent at `sent` by `raftctl.controller.clock`.
 
     `seconds`: from `sent` on, how long the controller answers for mysqld: the rest of the lease while mysqld may be
     `writable`, else a whole one. `ttl`: how long a lease lasts; 0.0 before the cluster is formed, when there is

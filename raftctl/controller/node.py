@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import shutil
-import time
 from collections.abc import Coroutine, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from raftctl.cluster.facts import MemberFacts, MemberReport, RaftFacts
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import ClusterState, Member, Phase
 from raftctl.consensus.types import Config, Event, NotLeader, Role
-from raftctl.controller import admin_port, gate_protocol, incarnation, messages
+from raftctl.controller import admin_port, clock, gate_protocol, incarnation, messages
 from raftctl.controller.certificates import Certificates
 from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.config import ControllerConfig, Secrets
@@ -63,12 +62,12 @@ class Node:
     def __init__(self, config: ControllerConfig, secrets: Secrets) -> None:
         self.config = config
         self.name = config.node
-        self._clock = time.monotonic
+        self._clock = clock.now
         now = self._clock()
         kept = incarnation.read(Path(config.directory))
         self._incarnation, self._branch = kept.incarnation, kept.branch
         self.superseded = asyncio.Event()  # this process is to end: the next one belongs to a later incarnation
-        self.log = ClusterLog()
+        self.log = ClusterLog(clock=self._clock)
         self._members_file = MembersFile(Path(config.directory))
         self._roster = self._members_file.load() or Roster(0, config.peers)
         self.lease = Lease(now)
@@ -77,7 +76,7 @@ class Node:
         self.raft = self._make_raft(secrets)
         self.log.attach(self.raft)
         self.log.listen(self._state_changed)
-        self.leader = Leader(log=self.log, book=self.book, raft=self.raft)
+        self.leader = Leader(log=self.log, book=self.book, raft=self.raft, clock=self._clock)
         self._services = local_services(socket_path=config.services.socket, mysqld_unit=config.services.mysqld_unit)
         self.keeper = self._make_keeper(secrets) if config.mysql else None
         if self.keeper is not None:
@@ -128,6 +127,7 @@ class Node:
             on_app_message=self._received,
             on_role_change=self._role_changed,
             on_superseded=self._superseded,
+            clock=self._clock,
         )
 
     def _make_keeper(self, secrets: Secrets) -> Keeper:
@@ -149,6 +149,7 @@ class Node:
             record=self._remember,
             on_change=self._report_now,
             directory=Path(self.config.directory),
+            clock=self._clock,
         )
 
     def _make_outside_fence(self, secrets: Secrets, hooks: Hooks) -> OutsideFence:
@@ -176,6 +177,7 @@ class Node:
             services=self._services,
             renewal=self._renewal,
             record=self._remember_guard,
+            clock=self._clock,
         )
 
     @property

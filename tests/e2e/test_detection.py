@@ -142,3 +142,44 @@ def test_an_errant_write_is_found_and_its_member_not_promoted(netns_stage: Stage
         mend(stage, spoiled, errant)
         stage.wait_healthy()
     stage.verify(writer)
+
+
+def silence(stage: Stage, member: str) -> None:
+    """Nobody speaks for its mysqld any more, which serves and replicates as before."""
+    stage.sandbox.freeze(member, Target.GUARD)
+    stage.sandbox.kill(member, Target.CONTROLLER)
+
+
+def revive(stage: Stage, member: str) -> None:
+    stage.sandbox.start(member, Target.HOST)
+    stage.sandbox.thaw(member, Target.GUARD)
+
+
+def test_no_second_failover_of_the_same_cause_in_the_cooldown_unless_the_primary_is_dead(netns_stage: Stage) -> None:
+    stage = netns_stage
+    first = stage.wait_healthy().primary
+    assert first
+    run(stage, "config", "set", "failover.cooldown=10m", "--yes")
+    try:
+        with stage.writing() as writer:
+            silence(stage, first)
+            stage.wait_new_primary(first)
+            revive(stage, first)
+            before = stage.wait_healthy()
+            second = before.primary
+            assert second
+
+            silence(stage, second)
+            stage.wait(lambda s: any("cooldown" in i.text for i in s.issues), "the second failover is held back")
+            assert writer.wait_for(20, 60), stage.story()
+            during = stage.status()
+            assert (during.primary, during.epoch) == (second, before.epoch)
+
+            stage.sandbox.kill(second, Target.MYSQLD, restart=False)
+            stage.wait_new_primary(second)
+            assert writer.wait_for(20, 60), stage.story()
+            revive(stage, second)
+            stage.wait_healthy()
+    finally:
+        run(stage, "config", "set", "failover.cooldown=60s", "--yes")
+    stage.verify(writer)
