@@ -277,6 +277,31 @@ def test_errant_transactions():
     assert row(found, "db3").mysql.errant == str(gtids(2, server="db3"))
 
 
+def test_connections_that_are_used_up():
+    answers = healthy()
+    primary = answers["db1"].report.mysql
+    seen = replace(primary.observation, connections=500, connections_max=500)
+    answers["db1"] = with_mysql(answers["db1"], replace(primary, observation=seen))
+    found = status(answers)
+    assert (found.health, codes(found)) == (Health.DEGRADED, {("db1", "connections-used-up")})
+    assert (row(found, "db1").mysql.connections, row(found, "db1").mysql.connections_max) == (500, 500)
+
+
+@pytest.mark.parametrize("waits", [0.0, 60.0])
+def test_a_full_disk_is_told_from_a_stalled_one(waits: float):
+    answers = healthy()
+    full = replace(answers["db1"].report.mysql, disk_full="/var/lib/mysql", disk_waits_seconds=waits)
+    answers["db1"] = with_mysql(answers["db1"], full)
+    assert codes(status(answers)) == {("db1", "disk-full")}
+
+
+def test_a_mysqld_that_is_down_for_want_of_space():
+    answers = healthy()
+    down = replace(answers["db3"].report.mysql, state=MySQLState.DOWN, disk_full="/var/lib/mysql")
+    answers["db3"] = with_mysql(answers["db3"], down)
+    assert {("db3", "mysqld-down"), ("db3", "disk-full")} <= codes(status(answers))
+
+
 def test_member_outside_the_sync_set():
     found = status(with_state(healthy(), sync_set=("db1", "db2")))
     assert (found.health, codes(found)) == (Health.DEGRADED, {("db3", "not-in-sync-set")})

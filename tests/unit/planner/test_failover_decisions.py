@@ -11,6 +11,7 @@ from raftctl.cluster.state import ClusterState, Phase
 from raftctl.planner.failover import choose, consider_failover, lease_is_over
 from raftctl.planner.leader import decide
 from raftctl.planner.refusal import Reason
+from raftctl.planner.sync_set import receives
 from raftctl.planner.view import ClusterView
 from tests.support.leader_views import (
     AGAIN,
@@ -71,6 +72,12 @@ def test_a_primary_with_a_stalled_disk_is_failed_over() -> None:
     assert isinstance(command, c.BeginFailover)
     assert command.cause is c.Cause.MYSQLD_UNRESPONSIVE
     assert "disk" in command.why
+
+
+def test_a_replica_whose_disk_takes_nothing_does_not_receive() -> None:
+    reports = {m: stalled(STEADY, m).report(STEADY, m) for m in ("db2", "db3")}
+    assert [receives(STEADY, report) for report in reports.values()] == [False, False]
+    assert receives(STEADY, a_report("db2", state=STEADY))
 
 
 def test_a_disk_that_waits_for_a_moment_is_not_stalled() -> None:
