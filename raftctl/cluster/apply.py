@@ -43,7 +43,8 @@ def apply(state: ClusterState, command: c.AnyCommand, index: int) -> tuple[Clust
     if isinstance(result, Rejection):
         return state, Outcome(result)
     if isinstance(command, (c.Decision, c.InitCluster, c.ForceMembers, c.ChangeSettings)):
-        result = replace(result, version=state.version + 1)
+        held = {m: gtids for m, gtids in result.held.items() if m in result.sync_set}
+        result = replace(result, version=state.version + 1, held=held)
     result = replace(result, history=(*result.history, _entry(state, result, command, index))[-HISTORY_LIMIT:])
     assert_invariants(result, before=state)
     return result, Outcome()
@@ -69,6 +70,7 @@ def assert_invariants(state: ClusterState, *, before: ClusterState | None = None
         assert bool(state.primary) != changing, "there is a primary exactly when no change is under way"
         assert (state.primary or state.previous_primary) in state.sync_set, "the primary is a member of S"
         assert state.primary not in state.locked, "a primary is never locked out of itself"
+        assert all(m in state.sync_set and gtids <= state.floor for m, gtids in state.held.items()), "known of S"
         assert 0 <= state.required_acks <= state.source_acks, "the primary waits for at least k acknowledgements"
         if state.settings.durability_policy == "available":
             assert state.source_acks < len(state.sync_set), "S can always give the acknowledgements"
@@ -98,6 +100,7 @@ def _init_cluster(state: ClusterState, command: c.InitCluster) -> ClusterState |
         primary=command.primary,
         floor=command.floor,
         sync_set=tuple(sorted(command.sync_set)),
+        held={command.primary: command.floor},
         required_acks=command.required_acks,
         source_acks=command.required_acks,
         members=members,
@@ -156,6 +159,7 @@ def _promote(state: ClusterState, command: c.Promote) -> ClusterState | Rejectio
         target="",
         floor=command.certificate,
         sync_set=tuple(sorted(sync_set)),
+        held=state.held | {command.target: command.certificate},
         required_acks=command.required_acks,
         source_acks=command.required_acks,
         locked=tuple(sorted(locked)),
@@ -239,7 +243,8 @@ def _grow(state: ClusterState, command: c.GrowSyncSet) -> ClusterState | Rejecti
         return Rejection.WRONG_PHASE
     if command.member not in state.data_members or command.member in (*state.sync_set, *state.locked):
         return Rejection.INVALID_SET
-    return replace(state, sync_set=tuple(sorted({*state.sync_set, command.member})))
+    joined = tuple(sorted({*state.sync_set, command.member}))
+    return replace(state, sync_set=joined, held=state.held | {command.member: state.floor})
 
 
 def _change_acks(state: ClusterState, command: c.ChangeAcks) -> ClusterState | Rejection:
@@ -272,6 +277,7 @@ def _force_members(state: ClusterState, command: c.ForceMembers) -> ClusterState
         primary=command.target,
         floor=command.certificate,
         sync_set=(command.target,),
+        held={command.target: command.certificate},
         required_acks=0,
         source_acks=0,
         locked=tuple(m for m in state.data_members if m != command.target),

@@ -125,6 +125,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     target: str = ""  # SWITCHOVER: who is meant to take over ("" when the planner may choose)
     floor: GTIDSet = GTIDSet()
     sync_set: tuple[str, ...] = ()
+    held: dict[str, GTIDSet] = {}  # what members of S held when they joined it or were promoted, where that is known
     required_acks: int = 0
     source_acks: int = 0  # what the primary is told to wait for: k, or more while k is about to grow (rule R6)
     locked: tuple[str, ...] = ()  # members whose replication account the primary keeps locked (rule R6)

@@ -314,13 +314,14 @@ def promised_epoch(state: ClusterState, me: str, seen: MySQLObservation, context
     `seen` must have been observed after the proof that `context.stopped_epoch` stands for."""
     if state.primary or context.stopped_epoch != state.epoch:
         return 0
+    if context.incomplete or has_lost_its_data(state, me, seen):
+        return 0
     if state.previous_primary == me:
         return state.epoch if is_quiet(seen) else 0
     if state.phase is not Phase.FAILOVER:
         return 0
     receiving = seen.channel is not None and seen.channel.receiver is not ReceiverState.OFF
-    lacks_data = context.incomplete or has_lost_its_data(state, seen)
-    return 0 if receiving or seen.writable or lacks_data else state.epoch
+    return 0 if receiving or seen.writable else state.epoch
 
 
 def _stand_by(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
@@ -358,7 +359,7 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
     if not seen.semi_sync.replica_enabled == seen.relay_log_synced == acknowledging:
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
     is_new = me in state.joining and me not in state.sync_set
-    if context.incomplete or (has_lost_its_data(state, seen) and not is_new):
+    if context.incomplete or (has_lost_its_data(state, me, seen) and not is_new):
         why = _INCOMPLETE if context.incomplete else "its data are gone"
         return _strand(why) if me in state.sync_set else _begin_again(state, me, seen, why)
     if context.unverified:
@@ -372,9 +373,14 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
     return _receive(state, me, seen, context)
 
 
-def has_lost_its_data(state: ClusterState, seen: MySQLObservation) -> bool:
-    """Whether this server was made anew: a member of S has at least something of what was there when it joined."""
-    return bool(state.floor) and not seen.holds
+def has_lost_its_data(state: ClusterState, me: str, seen: MySQLObservation) -> bool:
+    """Whether this server was made anew, or its data are those of an earlier time: a primary has the floor, a member of
+    S what it held when it joined, and everybody something of the floor. Nothing takes that from a server but a rebuild,
+    which it leaves S for; what is cut off a tail (rule R9) is never of the floor."""
+    if not state.primary and state.previous_primary == me:
+        return not state.floor <= seen.holds
+    had = state.held.get(me, GTIDSet())
+    return not had <= seen.holds or (bool(state.floor) and not state.floor & seen.holds)
 
 
 def _strand(why: str, *, errant: GTIDSet = GTIDSet()) -> LocalPlan:  # noqa: B008 (frozen)

@@ -115,6 +115,22 @@ def test_a_leaver_is_locked_out_then_leaves_and_comes_back() -> None:
     assert (grown.sync_set, grown.locked) == (("db1", "db2", "db3"), ())
 
 
+def test_what_members_of_s_held_is_known_while_they_are_in_it() -> None:
+    state = applied(ClusterState(), an_init())
+    assert state.held == {"db1": gtids("A:1-50")}, "the others were only said to have it"
+    out = a_state(sync_set=("db1", "db2"))
+    joined = applied(out, c.GrowSyncSet(based_on=10, member="db3"))
+    assert joined.held == {"db3": out.floor}
+    left = applied(
+        joined,
+        c.Lockout(based_on=11, member="db3", why=""),
+        c.ShrinkSyncSet(based_on=12, members=("db3",), required_acks=1),
+    )
+    assert left.held == {}
+    assert PROMOTING.held == {"db2": gtids("A:1-100")}
+    assert applied(joined, a_forced_membership()).held == {"db2": gtids("A:1-40")}
+
+
 def test_available_lowers_k_with_the_last_leavers() -> None:
     state = applied(
         AVAILABLE, c.Lockout(based_on=10, member="db2", why=""), c.Lockout(based_on=11, member="db3", why="")

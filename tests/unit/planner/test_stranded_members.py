@@ -73,6 +73,42 @@ def test_without_its_data_it_promises_nothing() -> None:
     assert promised_epoch(state, "db2", WIPED, context) == 0
 
 
+def a_failover_with(held: str) -> ClusterState:
+    return a_change(Phase.FAILOVER, floor=gtids("A:1-100"), held={"db2": gtids(held)})
+
+
+@pytest.mark.parametrize(
+    ("executed", "promises"),
+    [("A:1-50", True), ("A:1-20", False), ("F:1-9", False), ("F:1-9,A:51-60", False)],
+    ids=["behind, as it may be", "restored from a backup", "installed anew, and used", "and receiving again"],
+)
+def test_it_promises_only_with_what_it_held_when_it_joined(executed: str, promises: bool) -> None:
+    state = a_failover_with("A:1-50")
+    seen = a_replica(executed=executed, channel=a_channel(receiver="OFF"))
+    assert bool(promised_epoch(state, "db2", seen, a_context(stopped_epoch=state.epoch))) is promises
+
+
+def test_a_server_made_anew_is_noticed_when_nobody_knows_what_it_held() -> None:
+    state = a_change(Phase.FAILOVER)
+    used = a_replica(executed="F:1-9", channel=a_channel(receiver="OFF"))
+    assert promised_epoch(state, "db2", used, a_context(stopped_epoch=state.epoch)) == 0
+
+
+def test_a_relieved_primary_without_the_floor_proves_nothing() -> None:
+    """Its own set would pass for all that was acknowledged."""
+    state = a_change(Phase.FAILOVER)
+    for executed, promise in (("A:1-50", state.epoch), ("A:1-49", 0), ("F:1-9", 0)):
+        seen = a_replica(executed=executed, channel=None, semi_sync=a_semi_sync(replica_enabled=False))
+        assert promised_epoch(state, "db1", seen, a_context(stopped_epoch=state.epoch)) == promise
+
+
+def test_one_with_older_data_leaves_s_and_then_catches_up() -> None:
+    older = a_replica(executed="A:1-20")
+    assert decide_local(a_state(held={"db2": gtids("A:1-50")}), "db2", older, a_context()).stranded
+    plan = decide_local(a_state(sync_set=("db1", "db3")), "db2", older, a_context(primary_executed=gtids("A:1-100")))
+    assert not any(isinstance(action, local.Rebuild) for action in plan.actions)
+
+
 def test_it_is_locked_out_although_nobody_else_can_acknowledge() -> None:
     command = decide(PAIR, seen_by_leader(PAIR)).command
     assert isinstance(command, c.Lockout)
