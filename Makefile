@@ -47,8 +47,9 @@ integration: $(READY) ## tests on real MySQL, real processes, real networks
 	  echo "$(BIN)/pytest tests/e2e tests/chaos $(BESIDE) -m 'not long' -q"; cat .e2e.out; rm .e2e.out; \
 	  exit $$((first > second ? first : second))
 
-e2e: $(READY) ## bootstrap over SSH on container hosts with systemd; needs root and a Docker engine
+e2e: $(READY) ## bootstrap over SSH on container hosts with systemd, and what takes long; needs root and a Docker engine
 	$(BIN)/pytest tests/containers -v
+	$(BIN)/pytest tests/e2e -m long -v
 
 adopt: $(READY) ## a gigabyte of data under a writer becomes a cluster, on container hosts
 	RAFTCTL_ADOPTED_MB=1024 $(BIN)/pytest tests/containers/test_adoption.py -v
