@@ -16,7 +16,6 @@ from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql import accounts, clone, fencing, replication, semisync
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.clone import AfterClone
-from raftctl.mysql.errors import StatementTimeout
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import Source
 from raftctl.mysql.saved import Saved, save_transactions
@@ -207,8 +206,10 @@ class Hands:
     def _nudge(self, _: plan.Nudge) -> None:
         try:
             semisync.nudge(self._open(), timeout=NUDGE_SECONDS)
-        except StatementTimeout:
-            self._conn = None  # it waits with the others; the next one comes with a new session
+        except MySQLError:
+            # It waits with the others, or a server that is being closed refuses it: the next one comes with a new
+            # session, and what is to be done beside it goes on.
+            self._conn = None
 
     def _go_online(self, _: plan.GoOnline) -> None:
         self._open().execute("SET GLOBAL offline_mode = OFF")

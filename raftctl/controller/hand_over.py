@@ -6,6 +6,7 @@ can, mysqld is fenced like in an emergency. Only a mysqld that is read-only with
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -114,7 +115,8 @@ class _Departure:
             return None
         why = "a planned stop, and nobody could take over"
         fenced = Ladder(endpoint=self._endpoint, services=self._services).climb()
-        note_fencing(self._files, by=f"hand-over of {self._config.node}", why=why, fenced=fenced)
+        with contextlib.suppress(OSError):  # a full disk: the history lacks it
+            note_fencing(self._files, by=f"hand-over of {self._config.node}", why=why, fenced=fenced)
         if not fenced.killed:
             self._services.kill(Unit.MYSQLD, timeout=KILL_SECONDS)
         return fenced

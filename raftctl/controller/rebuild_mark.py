@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from raftctl.durable_file import write_durably
+from raftctl.durable_file import sync_directory, write_durably
 
 FILE: Final = "rebuilding"
 
@@ -41,8 +41,9 @@ def save(directory: Path, mark: Mark) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Raises OSError."""
+    """It is gone for good when this returns. Raises OSError."""
     (directory / FILE).unlink(missing_ok=True)
+    sync_directory(directory)
 
 
 def count_start(directory: Path) -> bool:

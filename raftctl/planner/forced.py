@@ -109,9 +109,11 @@ def judge_force(
         refusals.append(ForceRefusal(ForceReason.NO_TARGET, f"{target} is no data member among the survivors", target))
     elif data and not (target in held if target else sound):
         refusals += _unsound(data, [target] if target else list(data))
+    chosen = target or (_choose(newest, members, sound) if sound else "")
+    if chosen and not target:
+        refusals += _better_but_damaged(chosen, held, damaged)
     if refusals:
         return refusals
-    chosen = target or _choose(newest, members, sound)
     known = _known(newest, census, survivors)
     return ForcePlan(
         cluster=newest.cluster,
@@ -163,6 +165,17 @@ def _unsound(data: Mapping[str, Census], names: Iterable[str]) -> Iterable[Force
         if data[name].is_half_copied:
             why = f"{name} has no data: a CLONE that began there did not come to its end"
         yield ForceRefusal(ForceReason.UNSOUND_DATA, why, name)
+
+
+def _better_but_damaged(chosen: str, held: Mapping[str, GTIDSet], damaged: Iterable[str]) -> Iterable[ForceRefusal]:
+    """Sound data, or all of them: that is for a person to say."""
+    for name in damaged:
+        if name in held and (alone := held[name] - held[chosen]):
+            why = (
+                f"{chosen} lacks {alone.count()} transactions of {name}, whose InnoDB reports damaged data: "
+                f"`--to {chosen}` goes on without them, `--to {name}` with the damage"
+            )
+            yield ForceRefusal(ForceReason.UNSOUND_DATA, why, name)
 
 
 def _damages(target: str, damaged: Mapping[str, str]) -> Iterable[str]:
@@ -241,7 +254,12 @@ def _losses(state: ClusterState, target: str, held: Mapping[str, GTIDSet], known
             f"{target} was the primary of epoch {state.epoch} and has all that it acknowledged; "
             "what another one acknowledged since, if the lost members went on without it, is lost"
         )
-    elif state.required_acks and len(reporters) >= state.fence_quorum() and target in reporters:
+    elif (
+        state.required_acks
+        and len(reporters) >= state.fence_quorum()
+        and target in reporters
+        and all(held[m] <= held[target] for m in reporters)
+    ):
         yield f"the survivors have all that was acknowledged in epoch {state.epoch}; what came in a later one is lost"
     else:
         yield f"what {primary} acknowledged and the survivors never received is lost; nobody can tell how much it is"

@@ -15,8 +15,8 @@ from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import Channel, MySQLObservation, ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
 
-# The source's binary logs no longer hold what this replica needs (ER_SOURCE_FATAL_ERROR_READING_BINLOG and kin).
-PURGED_ERRORS = frozenset({1236, 13114, 13117})
+# The source could not read its binary logs for this replica (ER_SOURCE_FATAL_ERROR_READING_BINLOG, as 8.0.26+ has it).
+READING_ERRORS = frozenset({1236, 13114})
 _INCOMPLETE = "a CLONE did not come to its end"
 
 
@@ -447,8 +447,7 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
     if channel.receiver is not ReceiverState.OFF and me in state.locked and me not in state.sync_set:
         actions.append(StopReceiver())  # nobody is admitted who could connect before it decided to
     if channel.receiver is ReceiverState.OFF:
-        if channel.receiver_error_code in PURGED_ERRORS:
-            why = f"{state.primary} has purged what {me} needs"
+        if why := _why_never_served(state, me, channel):
             if me not in state.sync_set:
                 return _rebuild(state, me, why)
             # It may have said so in an earlier reign of that primary. More than one try would look like receiving.
@@ -463,6 +462,17 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
         actions.append(GoOnline())
     actions += _keep_accounts(state, context)
     return LocalPlan(tuple(actions), note=channel.receiver_error or channel.applier_error)
+
+
+def _why_never_served(state: ClusterState, me: str, channel: Channel) -> str:
+    """Why the source refuses this replica for good, "" when it does not. The codes alone also stand for whatever else
+    ends a dump thread there, like a lack of file descriptors, and that passes."""
+    if channel.receiver_error_code in READING_ERRORS:
+        if "purged" in channel.receiver_error:
+            return f"{state.primary} has purged what {me} needs"
+        if "has more GTIDs" in channel.receiver_error:
+            return f"{me} has transactions that {state.primary} lost"
+    return ""
 
 
 # --- the word for it --------------------------------------------------------------------------------

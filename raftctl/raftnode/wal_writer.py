@@ -114,7 +114,12 @@ class WalWriter:
     def _hand_over_reports(self) -> None:
         os.eventfd_read(self._wake)
         while self._reports:
-            self._reports.popleft()()
+            try:
+                self._reports.popleft()()
+            except BaseException:
+                if self._reports:
+                    os.eventfd_write(self._wake, 1)  # the others are not lost with it
+                raise
 
     def _take(self) -> Write | Snapshot | None:
         return self._put_back.pop() if self._put_back else self._queue.get()

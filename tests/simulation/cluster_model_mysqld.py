@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from raftctl.cluster.gtid import GTIDSet, Interval
 from raftctl.cluster.observation import Channel, MySQLObservation, ReceiverState, SemiSync
 
-PURGED = 1236  # ER_SOURCE_FATAL_ERROR_READING_BINLOG
+REFUSED = 1236  # ER_SOURCE_FATAL_ERROR_READING_BINLOG
 
 
 class Violation(AssertionError):
@@ -224,7 +224,7 @@ class Mysqld:
         mine = self.executed_set | self.received_set
         served = source.executed_set.restrict(source.uuid) | _gtids(c.transaction for c in source.waiting)
         if not source.purged <= mine or not mine.restrict(source.uuid) <= served:
-            self.receiver, self.receiver_error = ReceiverState.OFF, PURGED
+            self.receiver, self.receiver_error = ReceiverState.OFF, REFUSED
             return
         source.gone -= {self.name}
         self.dump = Dump(source, source.starts, self.acknowledging, 0)
@@ -385,6 +385,7 @@ class Mysqld:
             receiver=self.receiver,
             applier_running=self.applier_running,
             receiver_error_code=self.receiver_error,
+            receiver_error="the source purged required binary logs" if self.receiver_error else "",
             apply_lag_seconds=0.0 if not self.relay else None,
             heard_seconds=0.5 if self.dump and self.dump.source.answers else 10.0,
         )

@@ -28,7 +28,7 @@ from raftctl.planner.local import Action, LocalContext, LocalPlan
 from raftctl.planner.switchover import request_switchover
 from raftctl.planner.sync_set import receives
 from raftctl.planner.view import ClusterView, Seen, proof
-from tests.simulation.cluster_model_mysqld import PURGED, Violation
+from tests.simulation.cluster_model_mysqld import REFUSED, Violation
 from tests.simulation.cluster_model_world import Rules
 
 replace = msgspec.structs.replace
@@ -206,7 +206,8 @@ def observation(me: int, server: Server, clients: int) -> MySQLObservation:
             source_uuid=UUIDS[server.source],
             receiver=ReceiverState.ON if server.receiving else ReceiverState.OFF,
             applier_running=True,
-            receiver_error_code=PURGED if server.purged else 0,
+            receiver_error_code=REFUSED if server.purged else 0,
+            receiver_error="the source purged required binary logs" if server.purged else "",
         )
     return MySQLObservation(
         server_uuid=UUIDS[me],

@@ -112,6 +112,15 @@ def a_channel(*, source: str = "db1", receiver: str = "ON", **changes: Any) -> C
     return msgspec.structs.replace(channel, **changes)
 
 
+def a_purged_channel() -> Channel:
+    """Its source does not have any more what it needs: MySQL's own words."""
+    said = (
+        "Got fatal error 1236 from source when reading data from binary log: 'Cannot replicate because the source "
+        "purged required binary logs. Replicate the missing transactions from elsewhere, or provision a new replica.'"
+    )
+    return a_channel(receiver="OFF", receiver_error_code=13114, receiver_error=said)
+
+
 def a_semi_sync(**changes: Any) -> SemiSync:
     replica = SemiSync(
         source_enabled=False,

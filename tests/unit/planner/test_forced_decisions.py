@@ -126,7 +126,7 @@ UNSOUND = [{"incomplete": True}, {"state": MySQLState.REBUILDING}, {"damage": "p
 
 @pytest.mark.parametrize("told", UNSOUND)
 def test_sound_data_are_preferred_whatever_else_speaks_for_the_others(told: dict[str, Any]) -> None:
-    assert judged_of_five({"db1": unsound("db1", **told), "db2": alive("db2", executed=90)}).target == "db2"
+    assert judged_of_five({"db1": unsound("db1", **told), "db2": alive("db2")}).target == "db2"
 
 
 @pytest.mark.parametrize("told", UNSOUND)
@@ -147,6 +147,19 @@ def test_nobody_goes_on_with_half_copied_data(told: dict[str, Any]) -> None:
     refusals = judge_force(FIVE, members, survivors=["db1", "db2"], target="db1")
     assert isinstance(refusals, list)
     assert [(r.reason, r.member) for r in refusals] == [(ForceReason.UNSOUND_DATA, "db1")]
+
+
+def test_between_sound_data_and_all_of_them_a_person_chooses() -> None:
+    census = {"db2": unsound("db2", damage="page 7"), "db3": alive("db3", executed=90)}
+    members = dict.fromkeys(FIVE, SILENT) | census
+    refusals = judge_force(FIVE, members, survivors=["db2", "db3"])
+    assert isinstance(refusals, list)
+    assert [(r.reason, r.member) for r in refusals] == [(ForceReason.UNSOUND_DATA, "db2")]
+    for target, lost in (("db2", 0), ("db3", 10)):
+        plan = judge_force(FIVE, members, survivors=["db2", "db3"], target=target)
+        assert isinstance(plan, ForcePlan)
+        assert plan.known_lost == lost
+        assert any("the survivors have all" in text for text in plan.losses) == (target == "db2")
 
 
 def test_half_copied_data_prove_nothing() -> None:

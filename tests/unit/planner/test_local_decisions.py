@@ -25,6 +25,7 @@ from tests.support.planner_builders import (
     a_change,
     a_channel,
     a_context,
+    a_purged_channel,
     a_replica,
     a_semi_sync,
     a_source,
@@ -327,21 +328,30 @@ CASES = {
     "one whose source has purged what it needs is rebuilt": Case(
         a_state(sync_set=("db1", "db2")),
         "db3",
-        a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236), semi_sync=SILENT),
+        a_replica(channel=a_purged_channel(), semi_sync=SILENT),
         (local.Rebuild("db1", "db1 has purged what db3 needs"),),
         a_context(primary_executed=gtids("A:1-100")),
     ),
     "not as long as it is in S": Case(
         STEADY,
         "db3",
-        a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236)),
+        a_replica(channel=a_purged_channel()),
         (local.StartReceiver(),),
     ),
     "where it tries once in a reign, and does not look like one that receives in turns": Case(
         STEADY,
         "db3",
-        a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236)),
+        a_replica(channel=a_purged_channel()),
         (),
+        a_context(receiver_epoch=1),
+    ),
+    "one that its source could not serve for another reason tries again": Case(
+        STEADY,
+        "db3",
+        a_replica(
+            channel=a_channel(receiver="OFF", receiver_error_code=13114, receiver_error="Could not open log file")
+        ),
+        (local.StartReceiver(),),
         a_context(receiver_epoch=1),
     ),
     "a new password is used after what was received is applied": Case(

@@ -24,6 +24,7 @@ from tests.support.planner_builders import (
     a_change,
     a_channel,
     a_context,
+    a_purged_channel,
     a_replica,
     a_report,
     a_semi_sync,
@@ -35,7 +36,7 @@ from tests.support.planner_builders import (
 
 PAIR = a_state(data=2)
 LOCKED = a_state(data=2, locked=("db2",))
-PURGED = a_replica(channel=a_channel(receiver="OFF", receiver_error_code=1236))
+PURGED = a_replica(channel=a_purged_channel())
 WIPED = a_replica(executed="", channel=None)
 
 

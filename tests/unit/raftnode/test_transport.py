@@ -400,7 +400,7 @@ async def test_a_wrong_certificate_is_refused_and_said(start: Start, tmp_path: P
     a, b = [await start(name, peers, tls=tls[name]) for name in ("db1", "db2")]
     right = b if wrong == "db1" else a
     await until(lambda: "certificate" in right.reasons(NodeEventKind.CONNECTION_REFUSED))
-    assert (a.history, b.history) == ([], [])
+    assert right.history == []  # the other one may hold it for open until it is closed
 
 
 async def test_the_certificate_of_an_earlier_host_of_the_name_is_refused(start: Start, tmp_path: Path) -> None:
@@ -408,9 +408,9 @@ async def test_the_certificate_of_an_earlier_host_of_the_name_is_refused(start: 
     peers, authority, uids = addresses("db1", "db2"), an_authority(), {"db2": "new"}
     first = contexts_of(tmp_path, "db1", authority)
     a = await start("db1", peers, tls=first, uids=uids)
-    b = await start("db2", peers, tls=contexts_of(tmp_path, "db2", authority, uid="old"), uids=uids)
+    await start("db2", peers, tls=contexts_of(tmp_path, "db2", authority, uid="old"), uids=uids)
     await until(lambda: "certificate" in a.reasons(NodeEventKind.CONNECTION_REFUSED))
-    assert (a.history, b.history) == ([], [])
+    assert a.history == []
 
 
 async def test_the_authority_changes_while_connected(start: Start, tmp_path: Path) -> None:
