@@ -3,7 +3,7 @@
 A write of our own that does not return is not enough: on a busy disk it can wait for the gigabytes of somebody's huge
 transaction or backup. A disk counts as waiting only while its device completes no write of anybody, which Linux counts
 for every block device (`/sys/dev/block/*/stat`, https://docs.kernel.org/block/stat.html). A file system without such a
-device (ZFS, btrfs, NFS) is not judged.
+device (ZFS, btrfs, NFS) is not judged: its word for the free space need not mean it, either.
 
 A full disk takes no write either. mysqld then waits for space, for ever, in the middle of a commit, and goes on
 answering (https://dev.mysql.com/doc/refman/8.4/en/full-disk.html): the time for which a disk is full counts, too.
@@ -78,7 +78,8 @@ class DiskWatch:
             try:
                 self._device = directory.stat().st_dev
                 # looked at as well: root, who this is, may write to blocks that are kept back from mysqld
-                full = directory if self._free(directory) < FULL_BYTES else full
+                if self._completed(self._device) is not None and self._free(directory) < FULL_BYTES:
+                    full = directory
                 self._write(directory)
             except OSError as error:  # it answers: a failing disk is mysqld's own to notice
                 full = directory if error.errno in _FULL else full

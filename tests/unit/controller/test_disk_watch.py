@@ -99,6 +99,15 @@ def test_a_full_disk_counts_as_waiting_until_there_is_space(disk: Disk) -> None:
     assert disk.watch.full is None
 
 
+def test_a_file_system_without_a_device_may_say_what_it_likes_about_its_space(disk: Disk) -> None:
+    """Some network file systems say that there is none."""
+    disk.free, disk.completed = 0, None
+    disk.may_return.set()
+    disk.look()
+    wait_until(lambda: disk.look(after=0.0) == 0 and disk.writing.is_set(), what="a probe has written")
+    assert disk.watch.full is None
+
+
 def test_a_probe_leaves_nothing_behind(tmp_path: Path) -> None:
     write_through(tmp_path)
     assert list(tmp_path.iterdir()) == []
