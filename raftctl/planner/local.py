@@ -360,7 +360,8 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
         return LocalPlan((SetAcknowledging(on=acknowledging),), note="joins the sync set" if acknowledging else "")
     is_new = me in state.joining and me not in state.sync_set
     if context.incomplete or (has_lost_its_data(state, me, seen) and not is_new):
-        why = _INCOMPLETE if context.incomplete else "its data are gone"
+        lost = "its data are those of an earlier time" if state.floor & seen.holds else "its data are gone"
+        why = _INCOMPLETE if context.incomplete else lost
         return _strand(why) if me in state.sync_set else _begin_again(state, me, seen, why)
     if context.unverified:
         return LocalPlan(note="looks whether what was cloned is sound")
