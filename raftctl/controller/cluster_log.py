@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -21,7 +21,7 @@ PROPOSE_TIMEOUT = 5.0
 class Log(Protocol):
     """What is needed of RaftNode."""
 
-    async def propose(self, data: bytes, timeout: float) -> Outcome: ...
+    def propose(self, data: bytes, timeout: float) -> Awaitable[Outcome]: ...
 
 
 class ClusterLog:

@@ -215,18 +215,18 @@ class RaftNode:
 
     # --- use ------------------------------------------------------------------------------------------
 
-    async def propose(self, data: bytes, timeout: float) -> Any:
-        """Have a command committed; returns what `apply` returned for it.
+    def propose(self, data: bytes, timeout: float) -> asyncio.Future[Any]:
+        """Have a command committed; the future tells what `apply` returned for it.
 
-        Raises NotLeader at once; ProposalLost when it certainly never took effect; TimeoutError after
-        `timeout` seconds, when it may still take effect later; ValueError when it is larger than
-        MAX_COMMAND_BYTES.
+        Raises NotLeader at once, and ValueError when it is larger than MAX_COMMAND_BYTES. The future raises
+        ProposalLost when it certainly never took effect; TimeoutError after `timeout` seconds, when it may still take
+        effect later. A future and not a coroutine: whoever does not wait in a task saves a pass of the loop.
         """
         if len(data) > MAX_COMMAND_BYTES:
             raise ValueError(f"a command of {len(data)} bytes is larger than {MAX_COMMAND_BYTES}")
         self._require_running()
         self._let_a_stale_leader_step_down()
-        return await self._committed(self._raft.propose(data, self._clock()), timeout)
+        return self._committed(self._raft.propose(data, self._clock()), timeout)
 
     async def change_membership(self, voters: Sequence[str], learners: Sequence[str], timeout: float) -> None:
         """Replace the configuration by one that differs in at most one voter (thesis 4.1), and wait until
@@ -236,15 +236,10 @@ class RaftNode:
         self._let_a_stale_leader_step_down()
         await self._committed(self._raft.change_membership(voters, learners, self._clock()), timeout)
 
-    async def _committed(self, index: int, timeout: float) -> Any:
-        """Wait for the entry that was just appended at `index`."""
-        future = self._proposals.wait(index, self._raft.term)
+    def _committed(self, index: int, timeout: float) -> asyncio.Future[Any]:
+        """What becomes of the entry that was just appended at `index`."""
         self._schedule_drain()
-        try:
-            async with asyncio.timeout(timeout):
-                return await future
-        finally:
-            self._proposals.forget(index, future)
+        return self._proposals.wait(index, self._raft.term, timeout)
 
     async def read_index(self, timeout: float) -> int:
         """An index that this node has applied by now and that covers everything committed before the call: a

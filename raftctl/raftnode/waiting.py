@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -29,19 +30,24 @@ class Proposals:
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[int, asyncio.Future[Any]]] = {}  # by index; with the entry's term
 
-    def wait(self, index: int, term: int) -> asyncio.Future[Any]:
-        """What applying the entry returns; ProposalLost when another one is applied in its place."""
+    def wait(self, index: int, term: int, timeout: float) -> asyncio.Future[Any]:
+        """What applying the entry returns; ProposalLost when another one is applied in its place, TimeoutError after
+        `timeout` seconds."""
         # An index that is proposed again was lost before: by an earlier leadership, whose entries were
         # truncated.
         _, earlier = self._waiting.pop(index, (0, None))
         if earlier is not None and not earlier.done():
             earlier.set_exception(ProposalLost(index))
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        timer = loop.call_later(timeout, _give_up, future)
+        future.add_done_callback(partial(self._forget, index, timer))
         self._waiting[index] = (term, future)
         return future
 
-    def forget(self, index: int, future: asyncio.Future[Any]) -> None:
+    def _forget(self, index: int, timer: asyncio.TimerHandle, future: asyncio.Future[Any]) -> None:
         """The caller waits no longer."""
+        timer.cancel()
         if self._waiting.get(index, (0, None))[1] is future:
             del self._waiting[index]
 
@@ -63,6 +69,11 @@ class Proposals:
 
     def fail(self, error: RaftctlError) -> None:
         _fail((future for _, future in self._waiting.values()), error)
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError("no majority answered in time; the proposal may still take effect"))
 
 
 class _Forwarded(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raftctl.consensus.types import Config, Entry, NotLeader, Role
-from raftctl.raftnode.raft_node import ProposalLost, RaftNode
+from raftctl.raftnode.raft_node import RaftNode
 from raftctl.raftnode.transport import Address
 from raftctl.raftnode.wire import ClusterKey
 from tests.bench.front_end import Answer, serve
@@ -19,7 +19,6 @@ class Node:
     def __init__(self, settings: dict[str, Any]) -> None:
         peers = {name: Address("127.0.0.1", port) for name, port in settings["peer_ports"].items()}
         self.applied = 0
-        self.tasks: set[asyncio.Task[None]] = set()
         self.raft = RaftNode(
             config=Config(
                 node_id=settings["name"],
@@ -42,18 +41,16 @@ class Node:
         return self.applied
 
     def propose(self, value: bytes, answer: Answer) -> None:
-        task = asyncio.create_task(self._propose(value, answer))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        def done(future: asyncio.Future[int]) -> None:
+            if error := future.exception():
+                print(type(error).__name__, error, flush=True)
+            answer(error is None)
 
-    async def _propose(self, value: bytes, answer: Answer) -> None:
         try:
-            await self.raft.propose(value, 10.0)
-        except (NotLeader, ProposalLost, TimeoutError) as error:
+            self.raft.propose(value, 10.0).add_done_callback(done)
+        except NotLeader as error:
             print(type(error).__name__, error, flush=True)
             answer(False)
-        else:
-            answer(True)
 
     def is_leader(self) -> bool:
         status = self.raft.status()

@@ -232,7 +232,7 @@ async def test_a_proposal_whose_place_another_entry_took_is_lost(start: Start) -
     others = [m for m in members if m is not old]
     for member in others:
         await member.node.stop()
-    waiting = asyncio.create_task(old.node.propose(b"lost", 60))
+    waiting = asyncio.ensure_future(old.node.propose(b"lost", 60))
     old_id = old.node.status().node_id
     names = [m.node.status().node_id for m in others]
     others = await start(*names, voters=(old_id, *names), reachable=tuple(names))
