@@ -13,9 +13,18 @@ from raftctl.cluster.state import Member, MemberRole
 
 
 class ReportMessage(msgspec.Struct, frozen=True, tag="report"):
-    """To every peer, so that whoever leads next knows the members already."""
+    """To every peer, so that whoever leads next knows the members already. `roster`: the number of the one by which the
+    sender connects."""
 
     report: MemberReport
+    roster: int | None = None
+
+
+class RosterMessage(msgspec.Struct, frozen=True, tag="roster"):
+    """To a peer that connects by an older roster: its log may come from a leader that it does not know yet."""
+
+    number: int
+    members: dict[str, Member]
 
 
 class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
@@ -94,7 +103,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     result: OperationResult
 
 
-PeerMessage = ReportMessage | LeaseGrant | Ask | Answer
+PeerMessage = ReportMessage | RosterMessage | LeaseGrant | Ask | Answer
 
 
 def encode(message: PeerMessage) -> bytes:

@@ -192,12 +192,16 @@ class Node:
             asyncio.get_running_loop().call_soon(self._follow_roster)
 
     def _follow_roster(self) -> None:
-        """Members came or went: connect to those there are."""
-        state = self.log.state
-        if state.roster > self._roster.number:
-            self._roster = Roster(state.roster, state.members)
-            self._members_file.save(self._roster)
-            self.raft.set_peers(_addresses(state.members), _uids(state.members))
+        """Members came or went: connect to those there are. Not while old entries are applied, with the members of
+        those days: the leader that sends them need not be one, or was another host by its name."""
+        if self._confirmed:
+            self._connect_by(Roster(self.log.state.roster, self.log.state.members))
+
+    def _connect_by(self, roster: Roster) -> None:
+        if roster.number > self._roster.number:
+            self._roster = roster
+            self._members_file.save(roster)
+            self.raft.set_peers(_addresses(roster.members), _uids(roster.members))
 
     # --- life ------------------------------------------------------------------------------------------
 
@@ -245,6 +249,7 @@ class Node:
                 continue
             logger.info("state confirmed up to index %d", index)
             self._confirmed = True
+            self._follow_roster()
             if self.keeper is not None:
                 self.keeper.confirmed = True
                 self.keeper.poke()
@@ -312,7 +317,7 @@ class Node:
     def _report(self, now: float) -> None:
         report = self.report(next(self._seq))
         self.lease.asked(report.seq, now)
-        body = messages.encode(messages.ReportMessage(report))
+        body = messages.encode(messages.ReportMessage(report, self._roster.number))
         for peer in self.members:
             if peer != self.name:
                 self.raft.send_app(peer, body)
@@ -389,8 +394,13 @@ class Node:
             logger.warning("%s sent what cannot be understood: %s", peer, error)
             return
         match message:
-            case messages.ReportMessage(report):
+            case messages.ReportMessage(report, roster):
                 self._heard_report(peer, report)
+                if roster is not None and roster < self._roster.number:
+                    newer = messages.RosterMessage(self._roster.number, self._roster.members)
+                    self.raft.send_app(peer, messages.encode(newer))
+            case messages.RosterMessage(number, members):
+                self._connect_by(Roster(number, members))
             case messages.LeaseGrant():
                 self._granted(message)
             case messages.Ask():
