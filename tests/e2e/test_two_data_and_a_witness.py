@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from raftctl.cluster.status_model import ClusterStatus, IssueCode
 from raftctl.sandbox.cluster import Target
 from raftctl.sandbox.distribution import MySQLDistribution
-from tests.e2e.test_membership import member, reopened
 from tests.support.stage import Stage, stage
 
 pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
@@ -18,8 +16,7 @@ pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def small_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
-    # one entry in a message: what a newcomer is sent takes as many passes as in a cluster with a long log
-    with stage(nodes=2, witnesses=1, settings=("durability_policy=available", "raft.log_batch_size=1")) as made:
+    with stage(nodes=2, witnesses=1, settings=("durability_policy=available",)) as made:
         yield made
 
 
@@ -99,26 +96,3 @@ def test_a_lone_primary_is_not_succeeded(small_stage: Stage) -> None:
         assert (after.primary, after.epoch) == (primary, alone.epoch)
         assert writer.wait_for(20, 60)
     stage.verify(writer)
-
-
-def test_a_newcomer_hears_a_leader_who_was_another_host_in_the_beginning(small_stage: Stage) -> None:
-    """The log that it is sent begins with the members of old times. A host of the leader's name was one of them, and it
-    must not take the leader for that host."""
-    stage = small_stage
-    witness = next(row.name for row in stage.wait_healthy().members if row.role == "witness")
-    stage.sandbox.kill(witness, Target.HOST)
-    shutil.rmtree(stage.sandbox.directory / witness)
-    member(stage, "remove", witness)
-    stage.sandbox.start_all()
-    member(stage, "add", witness)
-    stage.wait_healthy()
-    while (leader := stage.wait(lambda s: s.leader is not None, "a leader").leader) != witness:
-        assert leader
-        stage.sandbox.kill(leader, Target.CONTROLLER)
-        stage.wait(lambda s, leader=leader: s.leader not in (None, leader), "another leader")
-        stage.sandbox.start(leader, Target.CONTROLLER)
-        stage.wait_healthy()
-    newcomer = stage.sandbox.add(witness=True)
-    stage = reopened(stage)
-    member(stage, "add", newcomer)
-    assert stage.wait_healthy().quorum.voters == 4
