@@ -7,7 +7,6 @@ those would not find each other.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ import msgspec
 
 from raftctl.cluster.codec import from_json, to_json
 from raftctl.cluster.state import Member
+from raftctl.durable_file import write_durably
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +48,7 @@ class MembersFile:
     def save(self, roster: Roster) -> None:
         """Durable when it returns. What cannot be written is only said: it is needed in a rare case, and the old file
         stays."""
-        draft = self._path.with_suffix(".new")
         try:
-            with draft.open("wb") as file:
-                file.write(to_json(roster))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            write_durably(self._path, to_json(roster))
         except OSError as error:
             logger.warning("%s cannot be written: %s", self._path, error)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from raftctl.cluster.gtid import GTIDSet, Interval
+from raftctl.durable_file import sync_directory
 from raftctl.errors import HostError
 from raftctl.mysql.binlog import (
     MAGIC,
@@ -188,7 +189,7 @@ def save(cut: Cut, directory: Path) -> Path:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    _sync(directory)
+    sync_directory(directory)
     return path
 
 
@@ -205,7 +206,7 @@ def renew_uuid(files: ServerFiles) -> None:
     """Have the server choose a new UUID at its next start. Raises OSError."""
     datadir = Path(files.datadir)
     (datadir / "auto.cnf").unlink(missing_ok=True)
-    _sync(datadir)
+    sync_directory(datadir)
 
 
 @contextlib.contextmanager
@@ -220,11 +221,3 @@ def held_down(files: ServerFiles) -> Iterator[None]:
             except BlockingIOError:
                 raise HostError(f"a server runs on {files.datadir}") from None
         yield
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

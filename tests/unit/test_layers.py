@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "raftnode": {"raftnode", "consensus", "tls", "durable_file"},
     "cluster": {"cluster"},
     "planner": {"planner", "cluster"},
-    "mysql": {"mysql", "cluster"},
+    "mysql": {"mysql", "cluster", "durable_file"},
     "hosts": {"hosts", "inventory", "durable_file"},
     "inventory": {"inventory", "planner", "cluster"},
     "tls": set(),
