@@ -113,11 +113,11 @@ def test_insert_by_many_sessions(mysqld_factory: MySQLFactory, tmp_path: Path) -
 def test_statement_in_flight(mysqld_factory: MySQLFactory, tmp_path: Path, name: str) -> None:
     sql, question, rows = STATEMENTS[name]
     member, kept, files = source_without_replicas(mysqld_factory)
-    clients = Clients(1)
-    answer = clients.run(member, sql)
     # a waiting CREATE USER lets nobody log in, so look at the file: what it has more than before is what waits
     last = tail.last_file(files)
     before = last.stat().st_size
+    clients = Clients(1)
+    answer = clients.run(member, sql)
     wait_until(lambda: last.stat().st_size > before, what="it is in the binary log", timeout=30)
     member.server.kill()
     clients.close()
