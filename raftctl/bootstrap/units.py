@@ -86,6 +86,8 @@ RestartSec=200ms
 TimeoutStopSec=5s
 Nice=-10
 OOMScoreAdjust=-950
+# it stays in memory: fencing must not wait for a disk
+LimitMEMLOCK=infinity
 {_HARDENING}
 [Install]
 WantedBy=multi-user.target

@@ -11,6 +11,7 @@ writable. A controller that speaks and whose lease is over fences by itself; the
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import Final
 
 from raftctl.controller import admin_port, clock
-from raftctl.controller.fencing import Ladder
+from raftctl.controller.fencing import Fenced, Ladder, is_worth_a_line
 from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Renewal, decode, note_fencing
+from raftctl.controller.log_lines import log_to_stderr
 from raftctl.errors import HostError
 from raftctl.hosts.services import ServiceManager, Unit, local_services, revive
 from raftctl.mysql.client import Endpoint
@@ -41,6 +43,7 @@ RETRY_SECONDS: Final = 0.5
 PREPARE_SECONDS: Final = 1.0  # between two looks whether the ladder's connection is still there
 CALL_SECONDS: Final = 2.0
 USUAL_LEASE_SECONDS: Final = 4.0
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # <bits/mman-linux.h>
 
 
 class Watch:
@@ -96,7 +99,8 @@ class Watch:
 
 
 class Guard:
-    """The loop. It only listens and looks at the clock; what may block runs in the ladder's thread or a second one."""
+    """The loop. It only listens and looks at the clock; what may block runs in other threads: the ladder's, that of the
+    service manager, and one for files, whose disk may stall when mysqld has to be fenced."""
 
     def __init__(self, *, node: str, files: GuardFiles, ladder: Ladder, services: ServiceManager) -> None:
         self._node = node
@@ -104,9 +108,11 @@ class Guard:
         self._ladder = ladder
         self._services = services
         self._reviver = ThreadPoolExecutor(1, thread_name_prefix="reviver")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._watch = Watch(remembered_ttl=recall(files), now=clock.now())
         self._remembered = self._watch.ttl
         self._busy: dict[str, Future[None]] = {}
+        self._failures = 0  # of the ladder, since mysqld was last fenced
         self._next_preparation = 0.0
         self._socket = _bind(files.guard_socket)
 
@@ -135,6 +141,8 @@ class Guard:
         if self._is_free("reviver") and watch.revival_is_due(now):
             watch.revival_tried(now)
             self._busy["reviver"] = self._reviver.submit(self._revive, watch.pid)
+        if self._is_free("files") and watch.ttl != self._remembered:
+            self._busy["files"] = self._writer.submit(self._remember, watch.ttl)
 
     def _is_free(self, worker: str) -> bool:
         """Whether the worker's last task has ended. What it did not expect ends this process."""
@@ -159,8 +167,6 @@ class Guard:
                     continue
                 self._watch.heard(renewal, clock.now())
                 self._answer(sender)
-                if self._watch.ttl != self._remembered:
-                    self._remember(self._watch.ttl)
                 if clock.now() - renewal.sent < TICK_SECONDS:
                     return  # the newest one
 
@@ -195,6 +201,11 @@ class Guard:
         logger.warning("fencing mysqld: %s", why)
         fenced = self._ladder.climb()
         logger.warning("fenced: %s", fenced)
+        self._failures = 0 if fenced.fenced else self._failures + 1
+        if is_worth_a_line(self._failures):
+            self._writer.submit(self._note, why, fenced)
+
+    def _note(self, why: str, fenced: Fenced) -> None:
         try:
             note_fencing(self._files, by=f"guard of {self._node}", why=why, fenced=fenced)
         except OSError as error:  # a full disk: the history lacks it, mysqld is fenced
@@ -222,6 +233,14 @@ def recall(files: GuardFiles) -> float:
 # --- the process ----------------------------------------------------------------------------------------
 
 
+def stay_in_memory() -> None:
+    """What was used once is not swapped out or dropped any more (mlockall(2)): when fencing is due, the disk that it
+    would have to come back from may stall. A process that may not do that goes without."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
+        logger.info("may be swapped out: %s", os.strerror(ctypes.get_errno()))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the guard needs of the controller's configuration. Holds no secret: it stands in the process's argv."""
@@ -238,9 +257,8 @@ class Settings:
 def main(settings: Settings) -> None:
     """Run the guard until it is killed. Raises OSError and ValueError for files that it cannot use."""
     os.umask(0o077)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s guard of {settings.node} %(message)s"
-    )
+    log_to_stderr(f"guard of {settings.node}")
+    stay_in_memory()
     secrets = json.loads(Path(settings.secrets_file).read_bytes())
     password = Secret(secrets["admin_password"])
     endpoint = Endpoint(

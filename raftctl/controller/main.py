@@ -8,7 +8,6 @@ import errno
 import logging
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from raftctl.api_client import ApiClient, split_address
 from raftctl.controller.api import Api
 from raftctl.controller.certificates import Contexts
 from raftctl.controller.config import ControllerConfig, Secrets, load, load_secrets
+from raftctl.controller.log_lines import log_to_stderr
 from raftctl.controller.node import Node
 from raftctl.controller.sd_notify import keep_alive, notify
 from raftctl.errors import RaftctlError
@@ -29,7 +29,7 @@ def run(config_path: Path) -> None:
     """Run until SIGTERM or SIGINT. Raises RaftctlError (configuration, secrets, a damaged log, an address in use)."""
     config = load(config_path)
     secrets = load_secrets(config.secrets_file)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {config.node} %(message)s")
+    log_to_stderr(config.node)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     asyncio.run(_serve(config, secrets))
 

@@ -13,7 +13,7 @@ from raftctl.mysql.client import connect
 from raftctl.mysql.replication import stop_replica
 from raftctl.sandbox.cluster import Target
 from raftctl.sandbox.distribution import MySQLDistribution
-from tests.e2e.test_detection import switch_over, write_errant
+from tests.e2e.test_detection import write_errant
 from tests.e2e.test_failures import raftctl
 from tests.integration.tail.test_cut_on_mysqld import assert_mysqlbinlog_reads
 from tests.support.damage import age_last_page, has_pages
@@ -89,7 +89,7 @@ def test_the_only_replica_that_strict_has_is_rebuilt_when_its_data_are_gone(stri
     (primary,) = (m.name for m in stage.status().members if m.mysql and m.name != replica)
     assert replica
     with stage.writing(patience=60.0) as writer:
-        switch_over(stage, primary)  # now the log says what a member has at least
+        stage.make_primary(primary)  # now the log says what a member has at least
         with connect(stage.own_endpoint(replica), timeout=20.0) as conn:
             stop_replica(conn, timeout=20.0)
             conn.execute("RESET BINARY LOGS AND GTIDS")

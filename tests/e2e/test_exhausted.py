@@ -18,7 +18,6 @@ from raftctl.errors import MySQLError
 from raftctl.hosts.services import Unit
 from raftctl.mysql.client import Connection, connect
 from raftctl.mysql.errors import TooManyConnections
-from tests.e2e.test_detection import switch_over
 from tests.support.own_disk import own_disk
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
@@ -138,7 +137,7 @@ def test_a_primary_without_space_is_replaced(netns_stage: Stage) -> None:
     member = stage.wait_healthy().primary
     assert member
     with own_disk(stage, member) as disk:
-        make_primary(stage, member)
+        stage.make_primary(member)
         with stage.writing() as writer:
             with disk.full():
                 stage.wait(lambda s: says_full(s, member), "status says that the disk is full")
@@ -179,7 +178,7 @@ def test_a_primarys_controller_without_space_hands_over_to_another_host(netns_st
     log = stage.sandbox.directory / member / "log" / "controller.log"
     state = Path(Layout(stage.cluster.inventory.host(member).directory).state)
     with own_disk(stage, member, state) as disk:
-        make_primary(stage, member)
+        stage.make_primary(member)
         with stage.writing() as writer:
             with disk.full():
                 decide_much(stage, log)
@@ -188,11 +187,6 @@ def test_a_primarys_controller_without_space_hands_over_to_another_host(netns_st
             stage.wait_healthy()
         stage.verify(writer)
     stage.wait_healthy()
-
-
-def make_primary(stage: Stage, member: str) -> None:
-    if stage.wait_healthy().primary != member:
-        switch_over(stage, member)
 
 
 def decide_much(stage: Stage, log: Path) -> None:

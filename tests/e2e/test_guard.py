@@ -19,6 +19,7 @@ from raftctl.hosts.services import Unit
 from raftctl.mysql.client import connect
 from raftctl.mysql.errors import ConnectionLost, OfflineMode, ServerGone
 from raftctl.sandbox.cluster import Target
+from tests.support.own_disk import own_disk
 from tests.support.stage import SideClient, Stage, connect_soon
 from tests.support.waiting import wait_until
 
@@ -50,9 +51,9 @@ def pid_of(stage: Stage, member: str, unit: Unit) -> int:
     return pid
 
 
-def megabytes(pid: int) -> float:
+def megabytes(pid: int, kind: str = "VmRSS") -> float:
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) / 1024
+    return int(fields[kind].split()[0]) / 1024
 
 
 def kinds_since(stage: Stage, count: int, member: str) -> list[str]:
@@ -184,6 +185,28 @@ def test_fencing_by_the_guard_is_in_the_history_with_every_rung(netns_stage: Sta
     assert fenced[0].member == old
 
 
+def test_fencing_waits_for_no_log(netns_stage: Stage) -> None:
+    """The disk of the logs stalls, the controller is gone, and nobody else reaches this mysqld."""
+    stage = netns_stage
+    old = stage.wait_healthy().primary
+    assert old
+    with own_disk(stage, old, stage.sandbox.directory / old / "log") as disk:
+        stage.make_primary(old)
+        controller = pid_of(stage, old, Unit.CONTROLLER)
+        with stage.writing() as writer, disk.stalled():
+            stage.sandbox.partition(
+                [[old], [name for name in stage.sandbox.layout.names if name != old]], one_way=False
+            )
+            os.kill(controller, signal.SIGKILL)  # the supervisor waits for its own log, too, and starts nothing
+            stage.wait(lambda s: other_is_primary(s, old), "another primary")
+            wait_until_closed(stage, old)
+            assert writer.wait_for(20, 60), stage.story()
+        stage.sandbox.heal()
+        stage.wait_healthy()
+        stage.verify(writer)
+    stage.wait_healthy()
+
+
 def test_killed_guard_is_back_and_in_the_history(netns_stage: Stage) -> None:
     stage = netns_stage
     primary = stage.wait_healthy().primary
@@ -255,7 +278,9 @@ def test_memory(netns_stage: Stage) -> None:
     stage = netns_stage
     stage.wait_healthy()
     for member in stage.sandbox.layout.names:
-        assert megabytes(pid_of(stage, member, Unit.GUARD)) <= GUARD_MB_MAX
+        guard = pid_of(stage, member, Unit.GUARD)
+        assert megabytes(guard) <= GUARD_MB_MAX
+        assert megabytes(guard, "VmLck") > 0, "it can be swapped out"
         assert megabytes(pid_of(stage, member, Unit.CONTROLLER)) <= CONTROLLER_MB_MAX
 
 

@@ -96,11 +96,11 @@ def _formatted(image: Path) -> Path:
 
 
 def _move_all(source: Path, target: Path) -> None:
-    for entry in source.iterdir():
+    for entry in source.rglob("*"):
         if entry.is_socket():
             entry.unlink()  # nobody listens there any more
-        else:
-            shutil.move(entry, target / entry.name)
+    for entry in source.iterdir():
+        shutil.move(entry, target / entry.name)
 
 
 def _unmount(directory: Path) -> bool:

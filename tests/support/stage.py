@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -60,6 +62,15 @@ class Stage:
 
     def wait_new_primary(self, old: str) -> ClusterStatus:
         return self.wait(lambda s: s.primary not in (None, old) and s.phase == "steady", f"a primary other than {old}")
+
+    def make_primary(self, member: str) -> None:
+        """By a switchover, unless it is."""
+        if self.wait_healthy().primary != member:
+            command = [sys.executable, "-m", "raftctl", "-i", str(self.sandbox.inventory)]
+            subprocess.run(
+                [*command, "switchover", "--to", member, "--yes"], check=True, timeout=60, capture_output=True
+            )
+            assert self.wait_healthy().primary == member
 
     def history(self) -> list[HistoryEntry]:
         return self.cluster.api.fetch(self.cluster.inventory.members(), "/v1/history", 5.0, list[HistoryEntry])
