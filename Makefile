@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := raftctl tests
 
-.PHONY: help demo test lint types unit integration e2e adopt simulate mutants bench-raft bench-hogs chaos clean
+.PHONY: help demo test lint types unit integration on-mysql on-clusters on-hosts long e2e simulate mutants bench-raft bench-hogs chaos clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -37,22 +37,23 @@ types: $(READY) ## strict types
 unit: $(READY) ## fast tests without MySQL: logic, scenarios, simulation
 	$(BIN)/pytest tests/unit tests/scenarios tests/simulation -n 2 --dist worksteal -q
 
-BESIDE := tests/containers/test_playbooks_on_hosts.py tests/containers/test_docker_sandbox.py
-integration: $(READY) ## tests on real MySQL, real processes, real networks
-	@# side by side: both wait more than they compute
-	@$(BIN)/pytest tests/e2e tests/chaos $(BESIDE) -m 'not long' -q > .e2e.out 2>&1 & beside=$$!; trap "kill $$beside" INT TERM; \
-	  echo "$(BIN)/pytest tests/integration tests/containers $(BESIDE:%=--ignore=%) -m 'not long' -q"; \
-	  $(BIN)/pytest tests/integration tests/containers $(BESIDE:%=--ignore=%) -m 'not long' -q; first=$$?; \
-	  wait $$beside; second=$$?; \
-	  echo "$(BIN)/pytest tests/e2e tests/chaos $(BESIDE) -m 'not long' -q"; cat .e2e.out; rm .e2e.out; \
-	  exit $$((first > second ? first : second))
+integration: $(READY) ## tests on real MySQL, real processes, real networks: the next three side by side
+	@# each waits more than it computes
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target on-mysql on-clusters on-hosts
 
-e2e: $(READY) ## bootstrap over SSH on container hosts with systemd, and what takes long; needs root and a Docker engine
-	$(BIN)/pytest tests/containers -v
-	$(BIN)/pytest tests/e2e -m long -v
+on-mysql: $(READY) ## tests of single parts on real servers
+	$(BIN)/pytest tests/integration -m 'not long' -q
 
-adopt: $(READY) ## a gigabyte of data under a writer becomes a cluster, on container hosts
-	RAFTCTL_ADOPTED_MB=1024 $(BIN)/pytest tests/containers/test_adoption.py -v
+on-clusters: $(READY) ## faults and chaos on local clusters in network namespaces; needs root
+	$(BIN)/pytest tests/e2e tests/chaos -m 'not long' -q
+
+on-hosts: $(READY) ## bootstrap, faults, membership and playbooks over SSH on container hosts; needs root and a Docker engine
+	$(BIN)/pytest tests/containers -m 'not long' -q
+
+long: $(READY) ## what the tests above leave out because it takes long; needs root and a Docker engine
+	$(BIN)/pytest tests -m long -v
+
+e2e: on-clusters on-hosts long ## everything on whole clusters
 
 SEEDS ?= 10000
 simulate: $(READY) ## SEEDS lives of simulated Raft groups and clusters; every interleaving of a few steps

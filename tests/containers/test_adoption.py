@@ -1,11 +1,7 @@
-"""A primary that applications write to, with data, and two empty hosts become a cluster.
-
-`RAFTCTL_ADOPTED_MB` says how much data (default 64; `make adopt` does it with a gigabyte).
-"""
+"""A primary that applications write to, with a gigabyte of data, and two empty hosts become a cluster."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 
@@ -18,8 +14,8 @@ from tests.support.container_hosts import APPLICATION, PASSWORD, ContainerHosts,
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-MEGABYTES = int(os.environ.get("RAFTCTL_ADOPTED_MB", "64"))
-ROW_BYTES = 8 * 1024
+BYTES = 1 << 30
+ROW_BYTES = 8 << 10
 # What `raftctl doctor` asks of a server that is not to be restarted, on top of MySQL's own defaults.
 WELL_SET_UP = """\
 [mysqld]
@@ -37,7 +33,7 @@ bind_address = *
 gtid_mode = ON
 enforce_gtid_consistency = ON
 """
-ROWS = (MEGABYTES << 20) // ROW_BYTES
+ROWS = BYTES // ROW_BYTES
 FILL = f"""
 SET sql_log_bin = 0, cte_max_recursion_depth = 1000000000;
 CREATE TABLE {APPLICATION}.filler (id BIGINT PRIMARY KEY, pad VARBINARY({ROW_BYTES}));

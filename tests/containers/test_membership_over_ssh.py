@@ -69,7 +69,6 @@ def survivor_and_lost(stage: Stage) -> tuple[str, list[str]]:
     return primary, [name for name in MEMBERS if name != primary]
 
 
-@pytest.mark.long
 def test_one_host_goes_on_when_two_are_lost(hosts: ContainerHosts, orders: Stage) -> None:
     survivor, lost = survivor_and_lost(orders)
     before = orders.status().incarnation

@@ -1,12 +1,11 @@
 """The playbooks on hosts without MySQL: install, a rolling upgrade under load, uninstall; each once more, for nothing.
 
-On one set of hosts, in this order, but for the upgrade.
+On one set of hosts, in this order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -29,21 +28,29 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerHos
         yield hosts
 
 
-@pytest.fixture
-def to_upgrade(tmp_path: Path) -> Iterator[ContainerHosts]:
-    """Hosts of their own, made in the same way."""
-    with container_hosts(tmp_path, subnet="10.213.81", image=BARE_IMAGE) as hosts:
-        hosts.play("install.yml", mysql_packages=PACKAGES)
-        hosts.create_application()
-        yield hosts
-
-
 def test_install_gives_a_healthy_cluster_and_changes_nothing_the_second_time(installed: ContainerHosts) -> None:
     assert installed.stage().wait_healthy().quorum.voters == 3
     assert installed.play("install.yml", mysql_packages=PACKAGES) == 0
 
 
-@pytest.mark.long
+def test_a_rolling_upgrade_loses_no_write_and_changes_nothing_the_second_time(installed: ContainerHosts) -> None:
+    """Although Debian's scripts start a mysqld of their own on every host and write with it."""
+    stage = installed.stage()
+    old = stage.wait_healthy().primary
+    began = {name: installed.main_pid(name, "mysql") for name in MEMBERS}
+    for name in MEMBERS:
+        installed.sh(name, "echo 'deb [trusted=yes] file:/srv/newer ./' >> /etc/apt/sources.list && apt-get update -qq")
+    with stage.writing() as writer:
+        assert installed.play("upgrade.yml", mysql_packages=PACKAGES) > 0
+        assert writer.wait_for(20, 60), stage.story()
+    assert all(installed.sh(name, VERSION).endswith("+newer") for name in MEMBERS)
+    assert all(installed.main_pid(name, "mysql") != began[name] for name in MEMBERS)
+    assert stage.wait_healthy().primary != old
+    assert not [entry for entry in stage.history() if entry.kind == "begin-failover"], "every change was planned"
+    stage.verify(writer)
+    assert installed.play("upgrade.yml", mysql_packages=PACKAGES) == 0
+
+
 def test_uninstall_leaves_mysql_and_its_data(installed: ContainerHosts) -> None:
     stage = installed.stage()
     primary = stage.wait_healthy().primary
@@ -64,24 +71,3 @@ def test_uninstall_leaves_mysql_and_its_data(installed: ContainerHosts) -> None:
         assert int(rows) >= len(set(writer.acknowledged))
     installed.sql(primary, f"DROP TABLE {stage.database}.raftctl_written")
     assert installed.play("uninstall.yml", uninstall_confirm="orders") == 0
-
-
-@pytest.mark.long
-def test_a_rolling_upgrade_loses_no_write_and_changes_nothing_the_second_time(to_upgrade: ContainerHosts) -> None:
-    """Although Debian's scripts start a mysqld of their own on every host and write with it."""
-    stage = to_upgrade.stage()
-    old = stage.wait_healthy().primary
-    began = {name: to_upgrade.main_pid(name, "mysql") for name in MEMBERS}
-    for name in MEMBERS:
-        to_upgrade.sh(
-            name, "echo 'deb [trusted=yes] file:/srv/newer ./' >> /etc/apt/sources.list && apt-get update -qq"
-        )
-    with stage.writing() as writer:
-        assert to_upgrade.play("upgrade.yml", mysql_packages=PACKAGES) > 0
-        assert writer.wait_for(20, 60), stage.story()
-    assert all(to_upgrade.sh(name, VERSION).endswith("+newer") for name in MEMBERS)
-    assert all(to_upgrade.main_pid(name, "mysql") != began[name] for name in MEMBERS)
-    assert stage.wait_healthy().primary != old
-    assert not [entry for entry in stage.history() if entry.kind == "begin-failover"], "every change was planned"
-    stage.verify(writer)
-    assert to_upgrade.play("upgrade.yml", mysql_packages=PACKAGES) == 0
