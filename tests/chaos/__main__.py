@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=3, help="members with a MySQL server")
     parser.add_argument("--witnesses", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a cluster setting")
+    parser.add_argument("--no-disks", action="store_true", help="where no file system on a loop device can be mounted")
     parser.add_argument("--directory", type=Path, help="an empty or new one for the journals; kept [a temporary one]")
     options = parser.parse_args()
     plan = Plan(
@@ -30,6 +31,7 @@ def main() -> int:
         nodes=options.nodes,
         witnesses=options.witnesses,
         settings=tuple(options.set),
+        disks=not options.no_disks,
     )
     directory = options.directory or Path(tempfile.mkdtemp(prefix="rc-chaos-"))
     directory.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,12 @@ from raftctl.bootstrap.newcomer import retire
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.state import ClusterState
 from raftctl.cluster.status_model import ClusterStatus
-from raftctl.errors import MySQLError, NoQuorumError, RaftctlError, RefusedError
+from raftctl.errors import HostError, MySQLError, NoQuorumError, RaftctlError, RefusedError
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
 from tests.chaos.journal import Journal
 from tests.chaos.schedule import Fault, Kind, Round, Whom
+from tests.support.disk import Disk
 from tests.support.stage import Stage
 
 STATUS_SECONDS: Final = 1.5  # a fault does not wait long to learn who has which role
@@ -51,6 +52,8 @@ class Nemesis:
         self._names = stage.sandbox.layout.names
         self._data = [n for n in self._names if not stage.sandbox.layout.member(n).witness]
         self.done: Counter[str] = Counter()
+        self._bad_disks: set[str] = set()
+        self._disk_faults = contextlib.ExitStack()
 
     # --- one round -------------------------------------------------------------------------------------
 
@@ -139,6 +142,20 @@ class Nemesis:
             return f"{statement}: {error}"
         return statement
 
+    def _stall_disk(self, _: Fault, victim: str) -> None:
+        self._disk_faults.enter_context(self._good_disk(victim).stalled())
+
+    def _slow_disk(self, _: Fault, victim: str) -> None:
+        self._disk_faults.enter_context(self._good_disk(victim).slow())
+
+    def _good_disk(self, victim: str) -> Disk:
+        if victim not in self._stage.disks:
+            raise HostError("no member has a disk of its own here")
+        if victim in self._bad_disks:
+            raise HostError("its disk is slow or stalled already")
+        self._bad_disks.add(victim)
+        return self._stage.disks[victim]
+
     # --- membership ------------------------------------------------------------------------------------
 
     def _remove(self, fault: Fault, victim: str) -> str:
@@ -214,8 +231,10 @@ class Nemesis:
     # --- healing ---------------------------------------------------------------------------------------
 
     def heal(self) -> None:
-        """Undo everything: partitions, frozen and killed hosts and processes, a pause. What is well is left alone."""
+        """Undo everything: bad disks, partitions, frozen and killed hosts and processes, a pause."""
         self._journal.note("heal")
+        self._disk_faults.close()  # first: whoever waits for a disk cannot even be killed
+        self._bad_disks.clear()
         self._sandbox.heal()
         _at_once([partial(self._revive, name) for name in self._names])
         self._journal.note("healed")
@@ -252,6 +271,8 @@ DEEDS: Final[dict[Kind, Callable[[Nemesis, Fault, str], str | None]]] = {
     Kind.DDL: Nemesis._ddl,
     Kind.REMOVE: Nemesis._remove,
     Kind.REBUILD: Nemesis._rebuild,
+    Kind.STALL_DISK: Nemesis._stall_disk,
+    Kind.SLOW_DISK: Nemesis._slow_disk,
 }
 
 

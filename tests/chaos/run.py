@@ -37,12 +37,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 3
     witnesses: int = 0
     settings: tuple[str, ...] = ()
+    disks: bool = True  # each member has one of its own, which can stall and be slow
 
     @property
     def command(self) -> str:
         words = [f"--seed {self.seed} --minutes {self.minutes:g} --nodes {self.nodes}"]
         words += [f"--witnesses {self.witnesses}"] if self.witnesses else []
         words += [f"--set {setting}" for setting in self.settings]
+        words += [] if self.disks else ["--no-disks"]
         return f"python -m tests.chaos {' '.join(words)}"
 
 
@@ -78,7 +80,7 @@ class Run:
         """Make a cluster, break it for as long as planned, and judge. Always takes the cluster down."""
         plan = self._plan
         self._say(f"a cluster of {plan.nodes} data members and {plan.witnesses} witnesses")
-        with stage(nodes=plan.nodes, witnesses=plan.witnesses, settings=plan.settings) as made:
+        with stage(nodes=plan.nodes, witnesses=plan.witnesses, settings=plan.settings, disks=plan.disks) as made:
             try:
                 return self._on(made)
             finally:

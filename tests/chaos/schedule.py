@@ -31,6 +31,8 @@ class Kind(enum.StrEnum):
     DDL = "ddl"
     REMOVE = "remove"  # out of the cluster; back before the cluster must be well
     REBUILD = "rebuild"  # a replica's data replaced by a CLONE
+    STALL_DISK = "stall-disk"  # no write of a member returns, controller and logs included
+    SLOW_DISK = "slow-disk"  # each may take a quarter of a second
 
 
 class Whom(enum.StrEnum):
@@ -74,6 +76,8 @@ _WEIGHTS: Final = {
     Kind.DDL: 2,
     Kind.REMOVE: 3,
     Kind.REBUILD: 1,
+    Kind.STALL_DISK: 2,
+    Kind.SLOW_DISK: 2,
 }
 _WHOM: Final = {Whom.PRIMARY: 5, Whom.LEADER: 2, Whom.OTHER: 2, Whom.ANYBODY: 2}
 _TARGETS: Final = {Target.MYSQLD: 4, Target.CONTROLLER: 3, Target.HOST: 3}

@@ -50,12 +50,6 @@ def test_a_restart_of_mysqld_by_systemctl_acknowledges_nothing_falsely(hosts: Co
     orders.verify(writer)
 
 
-def test_the_guard_cannot_be_swapped_out(hosts: ContainerHosts, orders: Stage) -> None:
-    status = hosts.sh(primary_of(orders), "cat /proc/$(systemctl show -P MainPID raftctl-guard)/status")
-    locked = next(line for line in status.splitlines() if line.startswith("VmLck:"))
-    assert int(locked.split()[1]) > 0
-
-
 def test_controller_and_guard_of_the_primary_that_are_killed_come_back(hosts: ContainerHosts, orders: Stage) -> None:
     primary = primary_of(orders)
     with orders.writing() as writer:

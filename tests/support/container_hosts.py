@@ -81,7 +81,7 @@ class ContainerHosts:
                 *("--env", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "--tmpfs", "/run", "--tmpfs", "/run/lock"),
                 *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--cgroupns", "host"),
                 # CLONE renames directories, which overlayfs refuses for those of the image
-                *("--volume", "/var/lib/mysql", "--memory", "1500m", "--ulimit", "memlock=-1", image),
+                *("--volume", "/var/lib/mysql", "--memory", "1500m", image),
             )
         public = (self.directory / "key.pub").read_bytes()
         for name in names:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,22 +25,25 @@ from raftctl.cluster.state import HistoryEntry
 from raftctl.cluster.status_model import ClusterStatus
 from raftctl.errors import MySQLError, UsageError
 from raftctl.mysql.client import Endpoint, connect
-from raftctl.sandbox.cluster import AnySandbox
+from raftctl.sandbox.cluster import AnySandbox, exclusive, open_or_plan
 from raftctl.sandbox.up import bring_up
 from raftctl.sandbox.writer import Tally, Writer
+from tests.support.disk import Disk, mounted
 from tests.support.waiting import wait_until
 
 WAIT_SECONDS = 90.0
+DISK_BYTES = 16 << 30  # what is used of it is what it takes
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One cluster. Every test leaves it healthy, so that the next one can use it."""
+    """One cluster. Every test leaves it healthy, so that the next one can use it. `disks`: the members' own, if any."""
 
     sandbox: AnySandbox
     cluster: Cluster
     database: str
     login: Endpoint
+    disks: Mapping[str, Disk] = dataclasses.field(default_factory=dict)
 
     def status(self) -> ClusterStatus:
         return self.cluster.status()
@@ -196,24 +200,37 @@ def stage(
     witnesses: int = 0,
     settings: tuple[str, ...] = (),
     image: str = "",
+    disks: bool = False,
 ) -> Iterator[Stage]:
     """A new healthy cluster, taken down and removed at the end. Skips the test that cannot have its namespaces. With
-    `image`, its hosts are containers upon that."""
+    `image`, its hosts are containers upon that; with `disks`, each member has a disk of its own, or HostError."""
     if namespaces and (os.geteuid() != 0 or not shutil.which("ip")):
         pytest.skip("network namespaces need root and the ip command")
     parent = Path(tempfile.mkdtemp(prefix="rc-"))  # a unix socket's path must stay short
     directory, sandbox = parent / "s", None
+    shape = {"nodes": nodes, "witnesses": witnesses, "namespaces": namespaces, "settings": settings, "image": image}
     try:
-        sandbox = bring_up(
-            directory, nodes=nodes, witnesses=witnesses, namespaces=namespaces, settings=settings, image=image
-        )
-        cluster = open_cluster(Options(inventory=sandbox.inventory))
-        login = read_option_file(sandbox.option_file)
-        endpoint = Endpoint(user=login.user, password=login.password)
-        yield Stage(sandbox, cluster, login.database, endpoint)
-    finally:
-        from raftctl.sandbox.cluster import open_sandbox
+        with contextlib.ExitStack() as mounts:
+            own = _disks(directory, shape, mounts) if disks else {}
+            try:
+                sandbox = bring_up(directory, **shape)
+                cluster = open_cluster(Options(inventory=sandbox.inventory))
+                login = read_option_file(sandbox.option_file)
+                endpoint = Endpoint(user=login.user, password=login.password)
+                yield Stage(sandbox, cluster, login.database, endpoint, own)
+            finally:
+                from raftctl.sandbox.cluster import open_sandbox
 
-        with contextlib.suppress(UsageError):  # it never came to be
-            (sandbox or open_sandbox(directory)).down(purge=True)
+                with contextlib.suppress(UsageError):  # it never came to be
+                    (sandbox or open_sandbox(directory)).down(purge=not disks)
+    finally:
         shutil.rmtree(parent, ignore_errors=True)
+
+
+def _disks(directory: Path, shape: dict[str, Any], mounts: contextlib.ExitStack) -> dict[str, Disk]:
+    """One for each member of the sandbox that is going to be there."""
+    with exclusive(directory):
+        names = open_or_plan(directory, **shape).layout.names
+    for name in names:
+        (directory / name).mkdir(mode=0o700)
+    return {name: mounts.enter_context(mounted(directory / name, size=DISK_BYTES)) for name in names}
