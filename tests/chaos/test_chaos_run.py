@@ -11,6 +11,7 @@ import pytest
 
 from raftctl.sandbox.distribution import MySQLDistribution
 from tests.chaos.run import Plan, Run, summary, tell
+from tests.support import disk
 
 MINUTES = 3.0
 SEED = int(os.environ.get("RAFTCTL_CHAOS_SEED", "1"))
@@ -22,7 +23,7 @@ def test_nothing_acknowledged_is_lost_whatever_happens(distribution: MySQLDistri
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("network namespaces need root and the ip command")
     directory = Path(tempfile.mkdtemp(prefix="rc-chaos-"))
-    result = Run(Plan(seed=SEED, minutes=MINUTES), directory, tell).run()
+    result = Run(Plan(seed=SEED, minutes=MINUTES, disks=disk.can_be_had()), directory, tell).run()
     assert not result.violations, summary(result, directory)
     assert result.counts.acknowledged > 100
     shutil.rmtree(directory)  # kept after a failure: it explains itself

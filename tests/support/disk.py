@@ -81,6 +81,16 @@ def mounted(directory: Path, *, size: int) -> Iterator[Disk]:
             wait_until(lambda: _unmount(directory), what="nobody uses the disk")
 
 
+def can_be_had() -> bool:
+    """Whether this machine lets us mount one."""
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            with mounted(Path(directory), size=16 << 20):
+                return True
+        except HostError:
+            return False
+
+
 def _allocate_all(file: int) -> None:
     """Without writing it, which would take long."""
     size, step = 0, 64 << 20
