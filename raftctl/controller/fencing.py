@@ -1,8 +1,9 @@
 """The fencing ladder (rule R8): from refusing clients to SIGKILL, each rung with a deadline of its own.
 
-It has its own thread and its own connection, kept open beforehand: fencing never waits behind monitoring, and a full
-`max_connections` cannot keep it out. No rung turns semi-sync off, lowers the number of acknowledgements or sends
-SIGTERM: each of those tells waiting clients that their write is safe when it is not.
+It has its own thread, and a connection and a hold of mysqld's process from beforehand: fencing never waits behind
+monitoring, and neither a full `max_connections` nor a service manager or a disk that stands still keeps it out.
+No rung turns semi-sync off, lowers the number of acknowledgements or sends SIGTERM: each of those tells waiting clients
+that their write is safe when it is not.
 
 The controller climbs it, the guard when the controller cannot, and `hand-over` before a planned stop. The guard is why
 nothing heavy is imported here.
@@ -10,12 +11,14 @@ nothing heavy is imported here.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from raftctl.errors import HostError, MySQLError
+from raftctl.hosts.held_process import HeldProcess
 from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql import fencing as rungs
 from raftctl.mysql.client import Connection, Endpoint, connect
@@ -64,14 +67,18 @@ class Ladder:
         self._endpoint = endpoint
         self._services = services
         self._conn: Connection | None = None
+        self._process: HeldProcess | None = None
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="fencing")
 
     def prepare(self) -> None:
-        """Have a connection at hand before it is needed; a failure is left to `climb`."""
+        """Have a connection and mysqld's process at hand before they are needed; a failure is left to `climb`."""
         try:
             self._connect()
         except MySQLError:
             self._conn = None
+        if self._present_process() is None and (pid := self._pid()) is not None:
+            with contextlib.suppress(OSError):
+                self._process = HeldProcess(pid)
 
     @property
     def session(self) -> int | None:
@@ -91,10 +98,11 @@ class Ladder:
     def climb(self) -> Fenced:
         """Climb until mysqld is read-only with nothing in flight, or the process that runs it now is gone."""
         outcomes: list[Rung] = []
-        pid = self._pid()
+        process = self._present_process()
+        pid = self._pid() if process is None else process.pid
         if self._gently(outcomes):
             return Fenced(fenced=True, killed=False, rungs=tuple(outcomes))
-        killed = self._rung(outcomes, "sigkill", lambda: self._kill(pid))
+        killed = self._rung(outcomes, "sigkill", lambda: self._kill(process, pid))
         return Fenced(fenced=killed, killed=killed, rungs=tuple(outcomes))
 
     def _gently(self, outcomes: list[Rung]) -> bool:
@@ -118,16 +126,24 @@ class Ladder:
         assert self._conn is not None
         return self._conn
 
+    def _present_process(self) -> HeldProcess | None:
+        """The one at hand, unless it has ended."""
+        if self._process is not None and self._process.has_ended():
+            self._process = None
+        return self._process
+
     def _pid(self) -> int | None:
         try:
             return self._services.main_pid(Unit.MYSQLD, timeout=LOOK_SECONDS)
         except HostError:
             return None
 
-    def _kill(self, pid: int | None) -> None:
-        """SIGKILL, unless the process `pid` has ended meanwhile: the next one starts read-only."""
+    def _kill(self, process: HeldProcess | None, pid: int | None) -> None:
+        """SIGKILL, unless that process has ended meanwhile: the next one starts read-only."""
         self._conn = None
-        if pid is None or self._pid() in (pid, None):
+        if process is not None:
+            process.kill(timeout=KILL_SECONDS)
+        elif pid is None or self._pid() in (pid, None):
             self._services.kill(Unit.MYSQLD, timeout=KILL_SECONDS)
 
     def _rung(self, outcomes: list[Rung], name: str, climb: Callable[[], object]) -> bool:

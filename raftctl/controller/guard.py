@@ -28,7 +28,8 @@ from raftctl.controller.fencing import Fenced, Ladder, is_worth_a_line
 from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Renewal, decode, note_fencing
 from raftctl.controller.log_lines import log_to_stderr
 from raftctl.errors import HostError
-from raftctl.hosts.services import ServiceManager, Unit, local_services, revive
+from raftctl.hosts.local_services import local_services
+from raftctl.hosts.services import ServiceManager, Unit, revive
 from raftctl.mysql.client import Endpoint
 from raftctl.secret import Secret
 

@@ -22,7 +22,8 @@ from raftctl.controller.config import ControllerConfig, load, load_secrets
 from raftctl.controller.fencing import Fenced, Ladder
 from raftctl.controller.guard_protocol import GuardFiles, note_fencing
 from raftctl.errors import HostError, MySQLError, RaftctlError
-from raftctl.hosts.services import Unit, local_services
+from raftctl.hosts.local_services import local_services
+from raftctl.hosts.services import Unit
 from raftctl.mysql.client import Endpoint, connect
 from raftctl.mysql.errors import ServerGone
 from raftctl.mysql.observe import observe

@@ -38,7 +38,7 @@ from raftctl.controller.members_file import MembersFile, Roster
 from raftctl.controller.messages import Operation, OperationResult
 from raftctl.controller.outside_fencing import OutsideFence
 from raftctl.controller.reports import ReportBook
-from raftctl.hosts.services import local_services
+from raftctl.hosts.local_services import local_services
 from raftctl.mysql.accounts import ADMIN_USER
 from raftctl.mysql.client import Endpoint
 from raftctl.raftnode.events import NodeEvent, NodeEventKind

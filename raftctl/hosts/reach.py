@@ -8,7 +8,8 @@ from pathlib import Path
 
 from raftctl.hosts.base import Host
 from raftctl.hosts.local import LocalHost
-from raftctl.hosts.services import ServiceManager, SupervisorServices
+from raftctl.hosts.services import ServiceManager
+from raftctl.hosts.supervised import SupervisorServices
 from raftctl.hosts.systemd import Outcome, SystemdServices
 from raftctl.inventory.model import Connection, InventoryHost
 

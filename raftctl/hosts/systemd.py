@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from raftctl.errors import HostError
@@ -18,7 +20,9 @@ from raftctl.hosts.services import Unit
 CONTROLLER_UNIT: Final = "raftctl-controller.service"
 GUARD_UNIT: Final = "raftctl-guard.service"
 MYSQLD_UNIT: Final = "mysql.service"
+THREADS_MAX: Final = 32  # which wait for programs at the same time
 _POLL_SECONDS: Final = 0.02
+_threads = threading.BoundedSemaphore(THREADS_MAX)
 
 # Without a word to systemd, for when it does not answer: the processes of the unit's cgroup (version 2, then 1).
 _KILL_CGROUP: Final = """for base in /sys/fs/cgroup /sys/fs/cgroup/systemd; do
@@ -39,14 +43,29 @@ Run = Callable[[Sequence[str], float], Outcome]
 
 
 def run_here(argv: Sequence[str], timeout: float) -> Outcome:
-    """On this host."""
+    """On this host. A disk that stalls can keep a program from starting, and from ending when it is killed: then its
+    thread is left behind, and the caller goes on."""
+    if not _threads.acquire(blocking=False):
+        raise HostError(f"cannot run {argv[0]}: {THREADS_MAX} programs have not ended yet")
+    outcome: Future[Outcome] = Future()
+    threading.Thread(target=_run_into, args=(outcome, argv, timeout), name=argv[0], daemon=True).start()
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
+        return outcome.result(timeout)
+    except (TimeoutError, subprocess.TimeoutExpired):
         raise HostError(f"{argv[0]} had not ended after {timeout:g} s") from None
     except OSError as error:
         raise HostError(f"cannot run {argv[0]}: {error.strerror or error}") from None
-    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def _run_into(outcome: Future[Outcome], argv: Sequence[str], timeout: float) -> None:
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(Outcome(done.returncode, done.stdout, done.stderr))
+    finally:
+        _threads.release()
 
 
 class SystemdServices:

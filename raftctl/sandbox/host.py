@@ -15,7 +15,8 @@ from typing import Any
 import raftctl.sandbox.supervisor
 from raftctl.bootstrap.layout import Layout as HostLayout
 from raftctl.errors import HostError
-from raftctl.hosts.services import SupervisorServices, Unit
+from raftctl.hosts.services import Unit
+from raftctl.hosts.supervised import SupervisorServices
 from raftctl.sandbox.processes import freeze_host, is_stopped, kill_host, mark, pids_of, thaw_host, wait_stopped
 
 _POLL_S = 0.01

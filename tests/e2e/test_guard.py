@@ -185,7 +185,8 @@ def test_fencing_by_the_guard_is_in_the_history_with_every_rung(netns_stage: Sta
     assert fenced[0].member == old
 
 
-def test_fencing_waits_for_no_log(netns_stage: Stage) -> None:
+@pytest.mark.parametrize("answers", [True, False], ids=["mysqld-answers", "mysqld-hangs"])
+def test_fencing_waits_for_no_log_and_no_service_manager(netns_stage: Stage, answers: bool) -> None:
     """The disk of the logs stalls, the controller is gone, and nobody else reaches this mysqld."""
     stage = netns_stage
     old = stage.wait_healthy().primary
@@ -197,7 +198,9 @@ def test_fencing_waits_for_no_log(netns_stage: Stage) -> None:
             stage.sandbox.partition(
                 [[old], [name for name in stage.sandbox.layout.names if name != old]], one_way=False
             )
-            os.kill(controller, signal.SIGKILL)  # the supervisor waits for its own log, too, and starts nothing
+            if not answers:
+                os.kill(pid_of(stage, old, Unit.MYSQLD), signal.SIGSTOP)
+            os.kill(controller, signal.SIGKILL)  # the supervisor waits for its own log, too, and does nothing any more
             stage.wait(lambda s: other_is_primary(s, old), "another primary")
             wait_until_closed(stage, old)
             assert writer.wait_for(20, 60), stage.story()

@@ -36,13 +36,18 @@ class ProcessServices:
     def __init__(self, member: MySQLMember) -> None:
         self._member = member
         self.signals: list[int] = []
+        self.answers = True
 
     def main_pid(self, unit: Unit, *, timeout: float) -> int | None:
         assert unit is Unit.MYSQLD
+        if not self.answers:
+            raise HostError("the service manager does not answer")
         return self._member.server.pid if self._member.server.is_running else None
 
     def kill(self, unit: Unit, signal_number: int = signal.SIGKILL, *, timeout: float) -> None:
         assert unit is Unit.MYSQLD
+        if not self.answers:
+            raise HostError("the service manager does not answer")
         self.signals.append(signal_number)
         self._member.server.kill(signal_number)
 
@@ -112,7 +117,8 @@ def test_waiting_commits_end_with_an_error_and_the_process(mysqld_factory: MySQL
     assert not outcomes(fenced)["super-read-only"]
     for commit in commits:
         assert isinstance(commit.exception(timeout=DEADLINE_S), ConnectionLost)
-    assert defender.services.signals == [signal.SIGKILL]
+    assert not db1.server.is_running
+    assert defender.services.signals == []
     db1.server.start()
     with db1.admin() as admin:
         assert is_read_only(admin, timeout=DEADLINE_S), "a restart opens nothing"
@@ -130,12 +136,13 @@ def test_waiting_account_statement_blocks_every_login_and_not_the_ladder(
         fenced = defender.climb()
     assert (fenced.fenced, fenced.killed) == (True, True), fenced
     assert isinstance(create.exception(timeout=DEADLINE_S), ConnectionLost)
-    assert defender.services.signals == [signal.SIGKILL]
+    assert not db1.server.is_running
 
 
-def test_frozen_server_is_killed(mysqld_factory: MySQLFactory) -> None:
+def test_frozen_server_is_killed_without_a_service_manager(mysqld_factory: MySQLFactory) -> None:
     (db1,) = start_members(mysqld_factory, "db1", required_acks=1)
     defender = Defender(db1)
+    defender.services.answers = False
     db1.server.freeze()
     assert defender.ladder.is_writable(if_silent=True), "who does not answer may be writable"
     fenced = defender.climb()
@@ -167,7 +174,7 @@ def test_unprepared_ladder_without_a_session_kills(mysqld_factory: MySQLFactory)
 
 
 def test_a_server_that_restarted_meanwhile_is_spared(mysqld_factory: MySQLFactory, writers: Writers) -> None:
-    """Two ladders against one server: the slower one does not kill what the faster one had restarted."""
+    """Two ladders against one server: the slower one, unprepared, does not kill what the faster one had restarted."""
     (db1,) = start_members(mysqld_factory, "db1", required_acks=1)
 
     class Slower(ProcessServices):
@@ -182,7 +189,6 @@ def test_a_server_that_restarted_meanwhile_is_spared(mysqld_factory: MySQLFactor
     services = Slower(db1)
     endpoint = Endpoint(user=ADMIN_USER, password=PASSWORD, unix_socket=str(db1.server.socket))
     ladder = Ladder(endpoint=endpoint, services=services)
-    ladder.prepare()
     with db1.admin() as admin:
         commit = writers.write(db1, 1)
         wait_until(lambda: waiting_sessions(admin) == 1, what="the commit to wait")

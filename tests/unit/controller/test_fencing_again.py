@@ -12,7 +12,8 @@ from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.keeper import Keeper
 from raftctl.controller.lease import Lease
 from raftctl.errors import HostError
-from raftctl.hosts.services import SupervisorServices, Unit
+from raftctl.hosts.services import Unit
+from raftctl.hosts.supervised import SupervisorServices
 from raftctl.mysql.client import Endpoint
 from raftctl.secret import Secret
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import pytest
 
 from raftctl.errors import HostError
-from raftctl.hosts.services import SupervisorServices, Unit
+from raftctl.hosts.services import Unit
+from raftctl.hosts.supervised import SupervisorServices
 from raftctl.sandbox.host import SandboxHost
 from tests.support.waiting import wait_until
 
