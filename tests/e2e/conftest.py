@@ -14,3 +14,10 @@ from tests.support.stage import Stage, stage
 def netns_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
     with stage() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def calm_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
+    """With long leases: on a machine that is busy otherwise, the restart of a controller must not outlast one."""
+    with stage(settings=("raft.election_timeout=4s",)) as made:
+        yield made

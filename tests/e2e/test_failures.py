@@ -130,8 +130,8 @@ def test_leaders_controller_killed_beside_the_primary(netns_stage: Stage) -> Non
     assert stage.verify(writer).acknowledged > 70
 
 
-def test_all_controllers_killed_at_once(netns_stage: Stage) -> None:
-    stage = netns_stage
+def test_all_controllers_killed_at_once(calm_stage: Stage) -> None:
+    stage = calm_stage
     before = stage.wait_healthy()
     names = stage.sandbox.layout.names
     history = stage.history()

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,10 @@ from raftctl.cli.options import Options
 from raftctl.cluster.facts import MemberFacts
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import connect
-from raftctl.sandbox.distribution import MySQLDistribution
 from tests.e2e.test_failures import raftctl
-from tests.support.stage import Stage, stage
+from tests.support.stage import Stage
 
 pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def calm_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
-    """With long leases: on a machine that is busy otherwise, the restart of a controller must not outlast one."""
-    with stage(settings=("raft.election_timeout=4s",)) as made:
-        yield made
 
 
 def rotate(stage: Stage, *arguments: str) -> None:
