@@ -76,7 +76,14 @@ class Ladder:
             self._connect()
         except MySQLError:
             self._conn = None
-        if self._present_process() is None and (pid := self._pid()) is not None:
+            return
+        if self._present_process() is None:
+            self._hold()
+
+    def _hold(self) -> None:
+        """If who listens is whom the service manager runs: one below a wrapper, like mysqld_safe, is left to that."""
+        pid = self._open.server_pid()
+        if pid is not None and pid == self._pid():
             with contextlib.suppress(OSError):
                 self._process = HeldProcess(pid)
 

@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ Argument = str | int | float | Secret | None
 # watched as a sign of death of mysqld; our statements expect the default SQL mode and timestamps in UTC.
 _SESSION_SETTINGS = "SET SESSION wait_timeout = 31536000, sql_mode = DEFAULT, time_zone = '+00:00'"
 _SERVER_LOST = 2013  # CR_SERVER_LOST
+_CREDENTIALS = struct.Struct("3i")  # ucred: process, user, group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,15 @@ class Connection:
         poll = select.poll()
         poll.register(self.fileno(), select.POLLRDHUP)
         return bool(poll.poll(0))
+
+    def server_pid(self) -> int | None:
+        """The process that listens on the unix socket which this connection was made to (unix(7), SO_PEERCRED).
+
+        None for TCP, and for one that cannot be seen from here."""
+        if not self.is_open or self._session._sock.family != socket.AF_UNIX:
+            return None
+        credentials = self._session._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(credentials)[0]) or None
 
     def close(self) -> None:
         """Close the socket without a word to the server: never blocks."""

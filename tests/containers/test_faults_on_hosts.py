@@ -50,6 +50,17 @@ def test_a_restart_of_mysqld_by_systemctl_acknowledges_nothing_falsely(hosts: Co
     orders.verify(writer)
 
 
+def test_the_sandbox_of_the_units_lets_them_hold_mysqlds_process(hosts: ContainerHosts, orders: Stage) -> None:
+    """With it fencing kills mysqld without systemd."""
+    primary = primary_of(orders)
+    for unit in ("raftctl-controller", "raftctl-guard"):
+        held = f"grep -h ^Pid: /proc/{hosts.main_pid(primary, unit)}/fdinfo/* || true"
+        wait_until(
+            lambda held=held: hosts.main_pid(primary, "mysql") in hosts.sh(primary, held).split(),
+            what=f"{unit} holds mysqld's process",
+        )
+
+
 def test_controller_and_guard_of_the_primary_that_are_killed_come_back(hosts: ContainerHosts, orders: Stage) -> None:
     primary = primary_of(orders)
     with orders.writing() as writer:

@@ -44,6 +44,7 @@ def test_tcp_uses_tls_and_a_socket_needs_none(standing: MySQLMember) -> None:
         assert local.scalar(cipher) == ""
         assert tcp.server_version == local.scalar("SELECT @@version")
         assert tcp.thread_id == tcp.scalar("SELECT CONNECTION_ID()")
+        assert (tcp.server_pid(), local.server_pid()) == (None, standing.server.pid)
 
 
 def test_a_certificate_that_the_context_does_not_trust_is_refused(standing: MySQLMember) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 
@@ -148,6 +149,24 @@ def test_frozen_server_is_killed_without_a_service_manager(mysqld_factory: MySQL
     fenced = defender.climb()
     assert (fenced.fenced, fenced.killed) == (True, True), fenced
     assert not db1.server.is_running
+
+
+def test_a_server_below_a_wrapper_is_killed_by_the_service_manager(mysqld_factory: MySQLFactory) -> None:
+    """Which ends all processes of its unit, like those of mysqld_safe."""
+    (db1,) = start_members(mysqld_factory, "db1")
+
+    class Wrapped(ProcessServices):
+        def main_pid(self, unit: Unit, *, timeout: float) -> int | None:
+            return os.getpid() if self._member.server.is_running else None
+
+    services = Wrapped(db1)
+    endpoint = Endpoint(user=ADMIN_USER, password=PASSWORD, unix_socket=str(db1.server.socket))
+    ladder = Ladder(endpoint=endpoint, services=services)
+    ladder.prepare()
+    db1.server.freeze()
+    fenced = ladder.climb()
+    assert (fenced.fenced, fenced.killed) == (True, True), fenced
+    assert services.signals == [signal.SIGKILL]
 
 
 def test_no_session_is_left_for_anybody(mysqld_factory: MySQLFactory, writers: Writers) -> None:
