@@ -11,7 +11,7 @@ import msgspec
 from raftctl.bootstrap.credentials import Credentials
 from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.mysqld_options import option_file, server_id
-from raftctl.bootstrap.preflight import is_to_be_configured, unsafe
+from raftctl.bootstrap.preflight import differing, is_to_be_configured, serves
 from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
 from raftctl.bootstrap.system import HostFile, SystemPlan, plan_system
 from raftctl.bootstrap.tls import KeyPair, is_current, issue_node
@@ -97,7 +97,7 @@ def plan_host(
         files=files,
         start=not found.controller_active,
         restart=found.controller_active and bool(files or system.replaces_controller or found.restart_pending),
-        reopen=system.restart_mysqld and _serves(found.mysql),
+        reopen=system.restart_mysqld and found.mysql is not None and serves(found.mysql),
         server_id=wanted_id if not system.restart_mysqld and _wants_another_id(found, wanted_id) else None,
     )
 
@@ -121,12 +121,8 @@ def _system(host: InventoryHost, machine: Host, found: HostSurvey, credentials: 
 def _needs_restart(host: InventoryHost, found: HostSurvey, wanted_id: int) -> bool:
     """A primary at work that is set up well is left running: its server_id can change meanwhile, and the option file
     says what it starts with."""
-    mysql = found.mysql
-    assert mysql is not None
-    if not _serves(mysql):
-        return bool(unsafe(host, mysql)) or _wants_another_id(found, wanted_id)
-    at_rest = msgspec.structs.replace(mysql, variables={**mysql.variables, "super_read_only": "ON"})
-    return bool(unsafe(host, at_rest)) or not mysql.variables.get("admin_address")
+    assert found.mysql is not None
+    return bool(differing(host, found.mysql)) or (not serves(found.mysql) and _wants_another_id(found, wanted_id))
 
 
 def _wants_another_id(found: HostSurvey, wanted_id: int) -> bool:
@@ -135,11 +131,6 @@ def _wants_another_id(found: HostSurvey, wanted_id: int) -> bool:
         and found.mysql is not None
         and found.mysql.variables.get("server_id") != str(wanted_id)
     )
-
-
-def _serves(mysql: MySQLSurvey | None) -> bool:
-    """Whether applications write to it: it takes writes, and has some. A new server takes writes, too, and is empty."""
-    return mysql is not None and mysql.variables.get("read_only", "") in ("OFF", "0") and bool(mysql.gtid_executed)
 
 
 def create_accounts(conn: Connection, plan: HostPlan, secrets: c.Secrets) -> None:

@@ -10,8 +10,9 @@ import msgspec
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import host_plan
 from raftctl.bootstrap.credentials import Credentials
+from raftctl.bootstrap.finding import Finding
 from raftctl.bootstrap.layout import Layout
-from raftctl.bootstrap.preflight import Finding, failures, judge
+from raftctl.bootstrap.preflight import failures, judge
 from raftctl.bootstrap.set_up import PreflightError, set_up, units_of
 from raftctl.bootstrap.survey import (
     CALL_SECONDS,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from raftctl.bootstrap import system
+from raftctl.bootstrap.finding import Finding, Severity
+from raftctl.bootstrap.host_checks import check_hosts
 from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey
 from raftctl.cluster.issues import CERTIFICATE_WARNING_DAYS
 from raftctl.controller.config import Secrets
@@ -17,23 +18,6 @@ from raftctl.inventory.model import ClusterInventory, InventoryHost
 from raftctl.inventory.relations import even_number
 from raftctl.mysql.server_config import Setting, member_settings
 from raftctl.mysql.version import ServerVersion
-
-
-class Severity(enum.StrEnum):
-    PASS = "pass"  # noqa: S105  (a result, not a password)
-    WARN = "warn"
-    FAIL = "fail"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One result of one check: `what` was found, and how to `mend` it (both "" when it passes)."""
-
-    host: str
-    check: str
-    severity: Severity
-    what: str = ""
-    mend: str = ""
-
 
 # Settings of member_settings that replication's safety stands on: a server that differs is not taken.
 REQUIRED_SETTINGS = (
@@ -70,6 +54,7 @@ def judge(cluster: ClusterInventory, surveys: Mapping[str, HostSurvey], secrets:
     findings: list[Finding] = []
     for host in cluster.hosts:
         findings += _host(host, surveys[host.name], secrets)
+    findings += check_hosts({host.name: surveys[host.name] for host in cluster.hosts})
     if even := even_number(len(cluster.hosts)):
         mend = "add a host (raftctl_role: witness needs no MySQL) or remove one"
         findings.append(Finding(cluster.name, "voters", Severity.WARN, even, mend))
@@ -100,6 +85,9 @@ def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[
         return
     if found.platform is not None and (problem := system.unfit(host, found.platform)):
         yield _fail(host.name, "platform", problem, "see the requirements in README.md")
+    elif found.platform is not None:
+        version = ".".join(map(str, found.platform.python))
+        yield _pass(host.name, "platform", f"systemd, Python {version}, {found.platform.machine}")
     yield from _services(host, found)
     yield from _certificate(host, found)
     yield from _ownership(host, found, secrets)
@@ -108,13 +96,16 @@ def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[
     if found.mysql is None:
         yield _fail(host.name, "mysql", *_explain_login(host, found))
         return
-    yield Finding(host.name, "mysql", Severity.PASS)
+    yield _pass(host.name, "mysql", f"answers at {host.mysql_socket}")
     yield from _version(host, found.mysql)
     if is_to_be_configured(found):
+        yield _to_be_set(host, found.mysql)
         yield from _port(host, found.mysql)
     else:
         if not failures(findings := list(_settings(host, found.mysql))):
-            yield Finding(host.name, "settings", Severity.PASS)
+            shown = ("gtid_mode", "binlog_format", "sync_binlog")
+            values = ", ".join(f"{name} {found.mysql.variables.get(name, '?')}" for name in shown)
+            yield _pass(host.name, "settings", f"as a member's must be ({values} ...)")
         yield from findings
         yield from _plugins(host, found.mysql)
         yield from _network(host, found.mysql)
@@ -136,7 +127,11 @@ def _services(host: InventoryHost, found: HostSurvey) -> Iterator[Finding]:
     if found.services_error:
         yield _fail(host.name, "services", found.services_error, found.hint)
         return
-    yield Finding(host.name, "services", Severity.PASS)
+    yield _pass(host.name, "services", "the controller runs" if found.controller_active else "no controller runs yet")
+    if not found.ports_taken:
+        user = "the controller has" if found.controller_active else "nobody uses"
+        ports = f"raftctl_raft_port {host.raft_port}, raftctl_api_port {host.api_port}"
+        yield _pass(host.name, "ports", f"{ports}: {user} them")
     for port in found.ports_taken:
         yield _fail(
             host.name, "ports", f"{port} is in use by something else", "stop that, or choose another port for raftctl"
@@ -167,6 +162,46 @@ def _version(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
         ServerVersion.parse(mysql.version)
     except MySQLError as error:
         yield _fail(host.name, "version", str(error), error.hint)
+    else:
+        yield _pass(host.name, "version", f"MySQL {mysql.version}")
+
+
+def _to_be_set(host: InventoryHost, mysql: MySQLSurvey) -> Finding:
+    """Bootstrap writes the option file here; what differs takes a restart, which clients of a server at work notice."""
+    names = differing(host, mysql)
+    if not names:
+        return _pass(host.name, "settings", "as a member's must be, no restart is needed")
+    what = f"bootstrap sets {', '.join(names)} and restarts mysqld"
+    if not serves(mysql):
+        return _pass(host.name, "settings", what)
+    mend = "its clients lose their connections once; set these yourself before if that must not be"
+    return Finding(host.name, "settings", Severity.WARN, what, mend)
+
+
+def differing(host: InventoryHost, mysql: MySQLSurvey) -> list[str]:
+    """What a restart with raftctl's option file would change in a server that bootstrap has not set up yet."""
+    at_rest = mysql
+    if serves(mysql):  # it is writable because it is at work; the option file is what it starts with
+        at_rest = msgspec.structs.replace(mysql, variables={**mysql.variables, "super_read_only": "ON"})
+    names = [
+        setting.name
+        for setting in _expected()
+        if setting.name in REQUIRED_SETTINGS
+        and not _same(setting.name, at_rest.variables.get(setting.name, ""), setting.value)
+        and not SWITCHED_SETTINGS.get(setting.name, frozenset()) & at_rest.dynamic
+    ]
+    if list(_plugins(host, mysql)):
+        names.append("plugin_load_add")
+    if failures(list(_network(host, mysql))):
+        names.append("its network settings")
+    if serves(mysql) and not mysql.variables.get("admin_address"):
+        names.append("admin_address")
+    return names
+
+
+def serves(mysql: MySQLSurvey) -> bool:
+    """Whether applications write to it: it takes writes, and has some. A new server takes writes, too, and is empty."""
+    return mysql.variables.get("read_only", "") in ("OFF", "0") and bool(mysql.gtid_executed)
 
 
 def _settings(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
@@ -231,9 +266,13 @@ def _network(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
 
 
 def _login(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
-    if mysql.missing_privileges and not mysql.own_account:
+    if mysql.own_account:
+        yield _pass(host.name, "privileges", "raftctl's own account works")
+    elif not mysql.missing_privileges:
+        yield _pass(host.name, "privileges", "the login can create raftctl's accounts")
+    else:
         what = f"the login cannot grant {', '.join(mysql.missing_privileges)} (unless through a role)"
-        yield Finding(host.name, "login", Severity.WARN, what, "use an account such as root")
+        yield Finding(host.name, "privileges", Severity.WARN, what, "use an account such as root")
 
 
 def _data(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
@@ -245,6 +284,9 @@ def _data(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
             f"{mysql.tables.not_innodb} tables are not InnoDB's: they survive no crash and are not cloned",
             "ALTER TABLE ... ENGINE=InnoDB",
         )
+    elif mysql.tables is not None:
+        total = mysql.tables.total
+        yield _pass(host.name, "data", f"{total} tables, all of them InnoDB's" if total else "no tables yet")
     for channel in mysql.channels:
         if channel.name:
             yield _fail(
@@ -260,8 +302,14 @@ def _unique(servers: Mapping[str, MySQLSurvey], name: str, mend: str) -> Iterato
     for host, mysql in servers.items():
         holders[mysql.variables.get(name, "")].append(host)
     for value, hosts in holders.items():
+        if len(hosts) == 1:
+            yield _pass(hosts[0], "identity", f"{name} {value} is nobody else's")
         for host in hosts[1:]:
             yield _fail(host, "identity", f"{name} {value} is {hosts[0]}'s, too", mend)
+
+
+def _pass(host: str, check: str, what: str) -> Finding:
+    return Finding(host, check, Severity.PASS, what)
 
 
 def _fail(host: str, check: str, what: str, mend: str) -> Finding:

@@ -17,9 +17,10 @@ import msgspec
 from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import formation, host_plan
+from raftctl.bootstrap.finding import Finding, Severity
 from raftctl.bootstrap.host_plan import HostPlan
 from raftctl.bootstrap.layout import Layout
-from raftctl.bootstrap.preflight import Finding, Severity, failures, judge
+from raftctl.bootstrap.preflight import failures, judge
 from raftctl.bootstrap.primary import FirstPrimary, choose_primary
 from raftctl.bootstrap.running import check_members, configured_members, ineffective_settings, known_state, with_uids
 from raftctl.bootstrap.seed import RESTART_SECONDS_MAX, seed

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raftctl.bootstrap import host_plan, system
+from raftctl.bootstrap.finding import Finding
 from raftctl.bootstrap.host_plan import HostPlan
 from raftctl.bootstrap.layout import Layout
-from raftctl.bootstrap.preflight import Finding, failures, unsafe
+from raftctl.bootstrap.preflight import failures, unsafe
 from raftctl.bootstrap.survey import CALL_SECONDS, admin_endpoint, own_endpoint, survey_mysql
 from raftctl.controller.config import Secrets
 from raftctl.errors import RefusedError

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from raftctl.bootstrap.layout import Layout
+from raftctl.bootstrap.measure import Measures, measure
 from raftctl.bootstrap.system import Platform, look
 from raftctl.bootstrap.tls import days_left
 from raftctl.cluster.gtid import GTIDSet
@@ -51,7 +52,7 @@ class MySQLSurvey(msgspec.Struct, frozen=True, kw_only=True):
     lacks to create the cluster's accounts; `accounts` are the members with a replication account; `own_account`:
     raftctl's account works with the password in the secrets. `tables` is None when only that account could look.
     `cloning`: its data are being replaced by another server's; `unused`: nothing is in it but what its installation
-    made."""
+    made; `data_bytes` is what a copy of it takes, 0 when only a DBA who may not see that could look."""
 
     version: str
     server_uuid: str
@@ -68,6 +69,7 @@ class MySQLSurvey(msgspec.Struct, frozen=True, kw_only=True):
     own_account: bool = False
     cloning: bool = False
     unused: bool = False
+    data_bytes: int = 0
 
 
 class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +88,8 @@ class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
     config_error: str = ""
     restart_pending: bool = False
     certificate_days_left: float | None = None  # of the controller's; None when there is none
+    measures: Measures | None = None
+    measures_error: str = ""
     mysql: MySQLSurvey | None = None
     mysql_error: str = ""
     mysql_hint: str = ""
@@ -132,7 +136,17 @@ def survey(host: InventoryHost, *, own: Endpoint, admin: Endpoint) -> HostSurvey
     found = HostSurvey(name=host.name, platform=platform)
     found = _survey_services(host, found)
     found = _survey_config(host, machine, found)
-    return _survey_mysql(found, own=own, admin=admin) if host.has_mysql else found
+    if host.has_mysql:
+        found = _survey_mysql(found, own=own, admin=admin)
+    return _measure(host, machine, found)
+
+
+def _measure(host: InventoryHost, machine: Host, found: HostSurvey) -> HostSurvey:
+    datadir = [found.mysql.variables["datadir"]] if found.mysql is not None else []
+    try:
+        return msgspec.structs.replace(found, measures=measure(machine, [host.directory, *datadir]))
+    except HostError as error:
+        return msgspec.structs.replace(found, measures_error=_plain(error, host))
 
 
 def _survey_services(host: InventoryHost, found: HostSurvey) -> HostSurvey:
@@ -219,7 +233,15 @@ def survey_mysql(conn: Connection, *, is_admin: bool, own_account: bool) -> MySQ
         own_account=own_account,
         cloning="clone" in plugins and is_cloning(conn),
         unused=is_admin and not channels and _is_unused(conn),
+        data_bytes=_data_bytes(conn) if is_admin else 0,
     )
+
+
+def _data_bytes(conn: Connection) -> int:
+    try:
+        return int(conn.scalar("SELECT COALESCE(SUM(FILE_SIZE), 0) FROM information_schema.INNODB_TABLESPACES"))
+    except AccessDenied:  # without PROCESS
+        return 0
 
 
 def _user_tables(conn: Connection) -> UserTables:

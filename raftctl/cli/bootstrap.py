@@ -11,7 +11,7 @@ from raftctl.cli.changes import DryRun, Yes, approve, show_plan
 from raftctl.cli.options import Options, Output, with_options
 
 if TYPE_CHECKING:
-    from raftctl.bootstrap.preflight import Finding
+    from raftctl.bootstrap.finding import Finding
     from raftctl.bootstrap.run import BootstrapReport
 
 
@@ -54,9 +54,9 @@ def bootstrap(options: Options, dry_run: DryRun = False, yes: Yes = False) -> No
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
-    """What is wrong with the hosts, on stderr, a line each."""
+    """What is wrong with the hosts, on stderr, a line each. `raftctl doctor` shows what is right, too."""
     for finding in findings:
-        if finding.what:
+        if finding.severity != "pass":
             mend = f" ({finding.mend})" if finding.mend else ""
             typer.echo(f"{finding.severity}: {finding.host}: {finding.check}: {finding.what}{mend}", err=True)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from raftctl.cli.options import Options, Output, with_options
 
 if TYPE_CHECKING:
-    from raftctl.bootstrap.preflight import Finding
+    from raftctl.bootstrap.finding import Finding
 
 
 @with_options
@@ -25,17 +25,24 @@ def doctor(options: Options) -> None:
     else:
         emit({"findings": findings}, options.output)
     if failed := failures(findings):
-        raise RefusedError(f"{len(failed)} of {len(findings)} checks failed", reason="preflight")
+        what = f"{len(failed)} of {len(findings)} checks failed"
+        raise RefusedError(what, reason="preflight", hint="each says how to mend it")
 
 
 def _show(findings: list[Finding]) -> None:
-    from raftctl.cli.render import line
+    from raftctl.cli.render import Cell, Column, console, table
 
     styles = {"pass": "green", "warn": "yellow", "fail": "red"}
-    for finding in findings:
-        line(
-            f"{finding.severity}  {finding.host}: {finding.check}{f': {finding.what}' if finding.what else ''}",
-            styles[finding.severity],
-        )
-        if finding.mend:
-            line(f"      {finding.mend}")
+    order = {finding.host: number for number, finding in reversed(list(enumerate(findings)))}
+    rows = [
+        [
+            Cell(finding.severity, styles[finding.severity]),
+            Cell(finding.host),
+            Cell(finding.check),
+            Cell(finding.what + (f"\n-> {finding.mend}" if finding.mend else "")),
+        ]
+        for finding in sorted(findings, key=lambda finding: order[finding.host])
+    ]
+    screen = console()
+    columns = [Column("result"), Column("host"), Column("check"), Column("what was found, and how to mend it")]
+    screen.print(table(columns, rows, screen.width))

@@ -211,7 +211,7 @@ def test_an_unfit_host_is_named_and_nothing_is_changed(sandbox: Sandbox) -> None
     with pytest.raises(PreflightError) as caught:
         run(sandbox)
     assert "db3 is not fit, nothing was changed" in str(caught.value)
-    assert {f.host for f in caught.value.findings if f.what} == {"db3"}
+    assert {f.host for f in caught.value.findings if f.severity == "fail"} == {"db3"}
     assert list(sandbox.directory.glob("*/controller.yaml")) == []
 
 

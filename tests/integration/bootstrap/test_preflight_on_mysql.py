@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from raftctl.bootstrap.preflight import Finding, Severity, failures, judge
+from raftctl.bootstrap.finding import Finding, Severity
+from raftctl.bootstrap.preflight import failures, judge
 from raftctl.bootstrap.survey import HostSurvey, own_endpoint, survey
 from raftctl.controller.config import Secrets
 from raftctl.inventory.load import parse_inventory

@@ -7,15 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from raftctl.bootstrap.finding import Finding, Severity
 from raftctl.bootstrap.preflight import (
     ADVISED_SETTINGS,
     REQUIRED_SETTINGS,
-    Finding,
-    Severity,
     failures,
     judge,
 )
 from raftctl.bootstrap.survey import HostSurvey, MySQLSurvey, ReplicationChannel, UserTables
+from raftctl.bootstrap.system import Platform
+from raftctl.cluster.gtid import GTIDSet
 from raftctl.controller.config import Secrets
 from raftctl.inventory.load import parse_inventory
 from raftctl.mysql.server_config import member_settings
@@ -31,6 +32,7 @@ orders:
     w1: {ansible_host: 192.0.2.3, raftctl_role: witness}
 """).cluster()
 
+SOME = GTIDSet.parse("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5")
 SECRETS = Secrets(cluster_id="this", cluster_key=Secret(""), admin_password=Secret(""), replication_passwords={})
 
 
@@ -56,9 +58,15 @@ def test_good_hosts_pass_every_check() -> None:
     found = findings()
     assert {finding.severity for finding in found} == {Severity.PASS}
     assert {(finding.host, finding.check) for finding in found} == {
-        *((host, check) for host in ("db1", "db2") for check in ("services", "mysql", "settings")),
+        *(
+            (host, check)
+            for host in ("db1", "db2")
+            for check in ("services", "ports", "mysql", "version", "settings", "privileges", "data", "identity")
+        ),
         ("w1", "services"),
+        ("w1", "ports"),
     }
+    assert all(finding.what for finding in found)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +163,8 @@ def test_warnings(server: MySQLSurvey, what: str) -> None:
 
 
 def test_privileges_do_not_matter_once_raftctls_account_works() -> None:
-    assert not [f for f in findings(mysql=mysql_survey(2, missing_privileges=("X",), own_account=True)) if f.what]
+    found = findings(mysql=mysql_survey(2, missing_privileges=("X",), own_account=True))
+    assert {finding.severity for finding in found} == {Severity.PASS}
 
 
 def test_a_wrong_password_says_where_the_right_one_comes_from() -> None:
@@ -173,3 +182,33 @@ def test_every_judged_setting_is_one_that_members_get() -> None:
         s.name for s in member_settings(version=(9, 0, 0), server_id=1, report_host="", report_port=0, admin_port=0)
     }
     assert {*REQUIRED_SETTINGS, *ADVISED_SETTINGS} <= names
+
+
+PLATFORM = Platform(
+    python=(3, 13), machine="x86_64", release="", mysqld_unit="loaded", option_directory="/etc/mysql/conf.d"
+)
+
+
+def settings_of_a_new_host(**variables: str) -> Finding:
+    """What is said of them where bootstrap is still to write them."""
+    server = mysql_survey(2)
+    server = msgspec.structs.replace(server, variables=server.variables | variables, gtid_executed=SOME)
+    (found,) = [f for f in findings(mysql=server, platform=PLATFORM) if (f.host, f.check) == ("db2", "settings")]
+    return found
+
+
+def test_a_restart_for_settings_is_announced_to_the_clients_of_a_server_at_work() -> None:
+    found = settings_of_a_new_host(read_only="OFF", super_read_only="OFF", binlog_format="MIXED", admin_address="")
+    assert found.severity is Severity.WARN
+    assert found.what == "bootstrap sets binlog_format, admin_address and restarts mysqld"
+    assert "lose their connections" in found.mend
+
+
+def test_a_restart_of_an_idle_server_is_nobodys_concern() -> None:
+    found = settings_of_a_new_host(sync_binlog="0")
+    assert (found.severity, found.what) == (Severity.PASS, "bootstrap sets sync_binlog and restarts mysqld")
+
+
+def test_a_server_at_work_that_has_every_setting_is_not_restarted() -> None:
+    found = settings_of_a_new_host(read_only="OFF", super_read_only="OFF", admin_address="127.0.0.1")
+    assert (found.severity, found.what) == (Severity.PASS, "as a member's must be, no restart is needed")
