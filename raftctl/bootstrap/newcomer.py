@@ -32,6 +32,7 @@ from raftctl.errors import RefusedError
 from raftctl.hosts.reach import reach, services_of
 from raftctl.inventory.model import ClusterInventory, InventoryHost
 from raftctl.mysql.client import connect
+from raftctl.mysql.errors import ServerGone
 from raftctl.mysql.fencing import set_super_read_only
 from raftctl.mysql.replication import stop_replica
 
@@ -94,7 +95,7 @@ class Newcomer:
         found = self.found
         uid = state.members[self.host.name].uid
         if found.config is None or found.config.member.uid != uid:
-            _end_earlier_life(self.host, runs=found.config is not None or found.controller_active)
+            _end_earlier_life(self.host, runs=found.config is not None)
             found = msgspec.structs.replace(found, config=None, controller_active=False)
         plan = host_plan.plan_host(
             self._cluster,
@@ -130,7 +131,9 @@ def _end_earlier_life(host: InventoryHost, *, runs: bool) -> None:
     layout = Layout(host.directory)
     machine = reach(host)
     machine.run(["rm", "-f", layout.config], timeout=_FILES_SECONDS)
-    if runs:
+    services = services_of(host)
+    # also what outlived a removal that was cut short: it would go on with sockets and files that are gone
+    if runs or any(services.is_active(unit, timeout=CALL_SECONDS) for unit in units_of(host)):
         _stop(host)
     machine.make_dir(layout.state, mode=0o700)
     # What was cut off a binary log stays: a person may want it.
@@ -140,18 +143,24 @@ def _end_earlier_life(host: InventoryHost, *, runs: bool) -> None:
 
 def retire(cluster: ClusterInventory, name: str) -> None:
     """Stop what raftctl runs on the host of a former member, for good; its mysqld stays up, read-only and replicating
-    from nobody. Raises RaftctlError."""
+    from nobody. Raises RaftctlError, when that mysqld could not be asked for instance; all else is done then."""
     host = cluster.host(name)
     layout = Layout(host.directory)
     reach(host).run(["rm", "-f", layout.config, layout.secrets, layout.key], timeout=_FILES_SECONDS)
-    if host.has_mysql:
-        secrets = own_files.prepare(cluster.credentials, cluster.name, [], now=dt.datetime.now(dt.UTC))[0].secrets
-        _close_mysqld(host, secrets)
-    _stop(host)
+    try:
+        if host.has_mysql:
+            secrets = own_files.prepare(cluster.credentials, cluster.name, [], now=dt.datetime.now(dt.UTC))[0].secrets
+            _close_mysqld(host, secrets)
+    finally:
+        _stop(host)
 
 
 def _close_mysqld(host: InventoryHost, secrets: Secrets) -> None:
-    with connect(own_endpoint(host, secrets), connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
+    try:
+        conn = connect(own_endpoint(host, secrets), connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS)
+    except ServerGone:
+        return  # it starts read-only, and replicates from nobody then
+    with conn:
         set_super_read_only(conn, timeout=CALL_SECONDS)
         stop_replica(conn, timeout=CALL_SECONDS)
 

@@ -29,7 +29,8 @@ from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Re
 from raftctl.controller.log_lines import log_to_stderr
 from raftctl.errors import HostError
 from raftctl.hosts.local_services import local_services
-from raftctl.hosts.services import ServiceManager, Unit, revive
+from raftctl.hosts.reviver import Reviver
+from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql.client import Endpoint
 from raftctl.secret import Secret
 
@@ -107,8 +108,8 @@ class Guard:
         self._node = node
         self._files = files
         self._ladder = ladder
-        self._services = services
-        self._reviver = ThreadPoolExecutor(1, thread_name_prefix="reviver")
+        self._reviver = Reviver(services, Unit.CONTROLLER)
+        self._reviving = ThreadPoolExecutor(1, thread_name_prefix="reviver")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._watch = Watch(remembered_ttl=recall(files), now=clock.now())
         self._remembered = self._watch.ttl
@@ -141,7 +142,7 @@ class Guard:
                 self._busy["ladder"] = self._ladder.executor.submit(self._ladder.prepare)
         if self._is_free("reviver") and watch.revival_is_due(now):
             watch.revival_tried(now)
-            self._busy["reviver"] = self._reviver.submit(self._revive, watch.pid)
+            self._busy["reviver"] = self._reviving.submit(self._revive, watch.pid)
         if self._is_free("files") and watch.ttl != self._remembered:
             self._busy["files"] = self._writer.submit(self._remember, watch.ttl)
 
@@ -187,7 +188,7 @@ class Guard:
 
     def _revive(self, silent_pid: int | None) -> None:
         try:
-            found = revive(self._services, Unit.CONTROLLER, silent_pid=silent_pid, timeout=CALL_SECONDS)
+            found = self._reviver.revive(silent_pid=silent_pid, timeout=CALL_SECONDS)
         except HostError as error:
             logger.warning("the controller is silent and cannot be restarted: %s", error)
             return

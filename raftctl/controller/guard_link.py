@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Renewal, encode, take_fencings
 from raftctl.errors import HostError
-from raftctl.hosts.services import ServiceManager, Unit, revive
+from raftctl.hosts.reviver import Reviver
+from raftctl.hosts.services import ServiceManager, Unit
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class GuardLink:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._files = files
-        self._services = services
+        self._reviver = Reviver(services, Unit.GUARD)
         self._renewal = renewal
         self._record = record
         self._clock = clock
@@ -84,9 +85,7 @@ class GuardLink:
 
     async def _revive(self) -> None:
         try:
-            found = await asyncio.to_thread(
-                revive, self._services, Unit.GUARD, silent_pid=self._pid, timeout=CALL_SECONDS
-            )
+            found = await asyncio.to_thread(self._reviver.revive, silent_pid=self._pid, timeout=CALL_SECONDS)
             logger.warning("the guard was silent: it %s", found or "is being restarted")
         except HostError as error:
             if not self._lost:

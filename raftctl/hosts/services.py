@@ -53,17 +53,3 @@ class ServiceManager(Protocol):
 
     def unmask(self, unit: Unit, *, timeout: float) -> None:
         """Allow starts again. It does not start it."""
-
-
-def revive(services: ServiceManager, unit: Unit, *, silent_pid: int | None, timeout: float) -> str:
-    """Bring back a unit that fell silent; returns what was wrong, "" when its restart is under way already.
-
-    Only the process that used to answer, `silent_pid`, is killed: another one has just begun and needs its time.
-    Raises HostError, also when the unit is masked."""
-    pid = services.main_pid(unit, timeout=timeout)
-    if pid is not None and pid != silent_pid:
-        return ""
-    if pid is not None:
-        services.kill(unit, timeout=timeout)
-    services.start(unit, timeout=timeout)
-    return "hung, and was killed" if pid is not None else "was down"

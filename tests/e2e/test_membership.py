@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,10 @@ from raftctl.hosts.services import Unit
 from raftctl.mysql.accounts import replication_user
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
+from raftctl.sandbox.mysqld import greets
 from tests.e2e.test_failures import raftctl
 from tests.support.stage import Stage
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
 
@@ -79,6 +82,26 @@ def test_add_replace_and_remove_under_load(netns_stage: Stage) -> None:
         # And comes back, with the data that it has.
         member(stage, "add", old)
         stage.wait_healthy()
+        assert writer.wait_for(20, 60)
+    stage.verify(writer)
+
+
+def test_a_member_without_mysqld_is_removed_and_comes_back(netns_stage: Stage) -> None:
+    """Nothing of its earlier life runs on, with sockets that are gone."""
+    stage = reopened(netns_stage)
+    status = stage.wait_healthy()
+    name = next(row.name for row in status.members if row.name not in (status.primary, status.leader))
+    services = stage.sandbox.host(name).services
+    guard = services.main_pid(Unit.GUARD, timeout=10.0)
+    with stage.writing() as writer:
+        stage.sandbox.kill(name, Target.MYSQLD, restart=False)
+        member(stage, "remove", name)
+        assert not any(services.is_active(unit, timeout=10.0) for unit in (Unit.CONTROLLER, Unit.GUARD))
+        stage.sandbox.start(name, Target.MYSQLD)
+        wait_until(lambda: greets(Path(stage.own_endpoint(name).unix_socket)), what="its mysqld is up", timeout=60)
+        member(stage, "add", name)
+        stage.wait_healthy()
+        assert services.main_pid(Unit.GUARD, timeout=10.0) != guard
         assert writer.wait_for(20, 60)
     stage.verify(writer)
 
