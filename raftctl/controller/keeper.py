@@ -396,7 +396,7 @@ class Keeper:
         if isinstance(action, plan.StartReceiver):
             self._receiver_epoch = state.epoch
         if isinstance(action, plan.AskPrimary):
-            self._asked_epoch = state.epoch
+            self._asked_epoch, self._receiver_epoch = state.epoch, 0
         if isinstance(action, plan.Nudge):
             self._standstill.nudged(self._clock())
         self._write_history(action, state)

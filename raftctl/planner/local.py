@@ -141,7 +141,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     verifiably locked since mysqld started, None when unknown. `source_acks`: the number of acknowledgements that
     BecomeSource last made this mysqld wait for, None when unknown. `primary_executed`: what AskPrimary read in this
     epoch and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
-    `receiver_epoch`: the epoch in which this controller last started the receiver, 0 for none.
+    `receiver_epoch`: the epoch in which this controller started the receiver after it last asked, 0 for none.
     `roster`: the last one for which KeepAccounts succeeded since mysqld started, 0 for none.
     `incomplete`: a CLONE began here and did not come to its end; `unverified`: it did, and InnoDB was not asked yet
     whether the data are sound. `errant`: what somebody wrote here while it was a replica; that is for a person to mend.
@@ -411,7 +411,8 @@ def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
         return LocalPlan((*start, WaitApplied()), note="applies what it received before it changes its source")
     if _points_to(state, channel) and context.password_in_use:
         return LocalPlan((ForgetSource(),), note=f"compares itself anew with {primary}")
-    if context.primary_executed is None:
+    if context.primary_executed is None or context.receiver_epoch == state.epoch:
+        # What it received since it asked, the primary has as well, but had not yet when it answered.
         return LocalPlan((AskPrimary(primary),), note=f"compares itself with {primary}")
     # A primary that is still promoting may not have applied yet all that it holds: the floor says what that was.
     tail = seen.gtid_executed - (context.primary_executed | state.floor | context.errant)

@@ -202,6 +202,7 @@ class Controller:
                 self.source_acks = acks
             case local.AskPrimary(primary):
                 self.primary_executed = self._world.ask_primary(self.name, primary)
+                self.receiver_epoch = 0
             case local.Fence() if self._rng.random() < 0.3:
                 self.mysqld.go_offline()  # the next rung did not fit into its deadline
             case _:

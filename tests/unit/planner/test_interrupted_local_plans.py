@@ -63,6 +63,7 @@ class Host:
             case local.StartReceiver():
                 self.mine.start_receiver()
                 self.mine.connect(lambda *_: True)
+                self._learn(receiver_epoch=self.state.epoch)
             case local.StartApplier():
                 self.mine.applier_running = True
             case local.WaitApplied():
@@ -70,7 +71,7 @@ class Host:
             case local.ForgetSource():
                 self.mine.forget_source()
             case local.AskPrimary(primary):
-                self._learn(primary_executed=self.mysqlds[primary].executed_set)
+                self._learn(primary_executed=self.mysqlds[primary].executed_set, receiver_epoch=0)
             case local.PointTo(primary):
                 self.mine.point_to(self.mysqlds[primary])
             case local.SetAcknowledging(on):

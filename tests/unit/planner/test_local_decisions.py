@@ -371,6 +371,20 @@ CASES = {
         (local.PointTo("db1"), local.StartReceiver(), local.StartApplier()),
         a_context(password_in_use=False, primary_executed=gtids("A:1-120")),
     ),
+    "what it received since it asked the primary is no tail": Case(
+        STEADY,
+        "db2",
+        a_replica(channel=a_channel(receiver="OFF")),
+        (local.AskPrimary("db1"),),
+        a_context(password_in_use=False, primary_executed=gtids("A:1-100"), receiver_epoch=1),
+    ),
+    "not even when somebody took its source away": Case(
+        STEADY,
+        "db2",
+        a_replica(channel=None),
+        (local.AskPrimary("db1"),),
+        a_context(primary_executed=gtids("A:1-100"), receiver_epoch=1),
+    ),
     "nothing is done before the bootstrap": Case(ClusterState(), "db1", a_source(), ()),
 }
 
