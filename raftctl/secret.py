@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import NoReturn
 
@@ -38,3 +39,9 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
+
+
+def fingerprint(secrets_file: bytes) -> str:
+    """Tells whether two files of secrets are the same, and nothing of what is in them: the cluster key in every one, of
+    256 random bits, keeps anybody from trying out passwords by it."""
+    return hashlib.sha256(b"raftctl secrets\0" + secrets_file).hexdigest()[:32]

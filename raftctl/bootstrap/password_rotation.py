@@ -4,11 +4,12 @@ Nobody is ever asked for a secret that it does not have yet:
 
     1  secrets-next.json is made; every controller also takes the new cluster key of whom it dials
     2  every mysqld takes the new passwords beside the present ones (MySQL's dual passwords)
-    3  secrets.json becomes the next one, everywhere; each controller, restarted, has its replica use its new password
+    3  secrets.json becomes the next one, everywhere; each controller has its replica use its new password
     4  every mysqld, then every controller, forgets what was before
 
-A restart of the controllers, one after the other, stops nothing else. Whoever is interrupted begins again, and finds by
-the files in the operator's directory how far it came.
+Every step is a file that controllers and guards notice. No next one begins before each controller says that it, its
+guard and its replica use what was written: a guard with an ended password could only fence by SIGKILL. Whoever is
+interrupted begins again, and finds by the files in the operator's directory how far it came.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import formation
 from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.running import present_state
-from raftctl.bootstrap.set_up import restart_units
 from raftctl.bootstrap.survey import CALL_SECONDS, own_endpoint
 from raftctl.cluster.facts import MemberFacts
+from raftctl.cluster.observation import ReceiverState
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.controller.config import Secrets, dump_secrets, load_secrets
 from raftctl.errors import RaftctlError, RefusedError
@@ -37,11 +38,12 @@ from raftctl.inventory.model import ClusterInventory, InventoryHost
 from raftctl.mysql.accounts import add_passwords, drop_earlier_passwords
 from raftctl.mysql.client import connect
 from raftctl.mysql.errors import AccessDenied
-from raftctl.secret import Secret
+from raftctl.secret import Secret, fingerprint
 
 Progress = Callable[[str], None]
 
-TIMEOUT_SECONDS: Final = 60.0  # for one member to come back and to replicate
+TIMEOUT_SECONDS: Final = 60.0  # for one member to use what was written, and to replicate
+VERSION_SECONDS: Final = 5.0  # for a guard that has just started to say what it uses
 _POLL_SECONDS: Final = 0.2
 
 
@@ -50,7 +52,7 @@ def plan_passwords(cluster: ClusterInventory) -> list[str]:
     names = ", ".join(host.name for host in cluster.hosts)
     return [
         f"new passwords and a new cluster key in {cluster.credentials}, which {names} take beside the present ones",
-        f"the controllers of {names} restart one after the other and use the new ones",
+        f"the controllers of {names} use the new ones, one after the other",
         "the earlier ones end",
     ]
 
@@ -76,18 +78,40 @@ class _Rotation:
         self._state = _settled(present_state(self._api, cluster))
 
     def run(self) -> None:
+        self._require_present_versions()
         if self._next.exists() or not load_secrets(self._present).accepted_keys:
             self._introduce()
         secrets = load_secrets(self._present)
-        self._give(secrets)
-        self._wait_for_replicas()
+        self._give(secrets, "writing the new passwords and cluster key")
         for host in self._with_mysql:
             self._progress(f"{host.name}: ending the earlier passwords")
             with connect(own_endpoint(host, secrets), connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
                 drop_earlier_passwords(conn, self._replicating)
         alone = msgspec.structs.replace(secrets, accepted_keys=())
-        self._give(alone)
+        self._give(alone, "ending the earlier cluster key")
         _save(self._present, alone)
+
+    def _require_present_versions(self) -> None:
+        """Raises RefusedError when somebody could not say that it uses what it is given."""
+
+        def silent() -> list[str]:
+            answers = self._api.fetch_all(self._cluster.members(), "/v1/member", CALL_SECONDS, MemberFacts)
+            return [
+                host.name
+                for host in self._cluster.hosts
+                if not isinstance(facts := answers[host.name], str)
+                and not (facts.secrets and (facts.guard_secrets or not host.has_mysql))
+            ]
+
+        deadline = time.monotonic() + min(VERSION_SECONDS, self._timeout)
+        while names := silent():
+            if time.monotonic() >= deadline:
+                raise RefusedError(
+                    f"{', '.join(names)}: the controller, or its guard, does not say which secrets it uses",
+                    reason="earlier-version",
+                    hint="when its raftctl is older than this one, `raftctl bootstrap` brings it up to date",
+                )
+            time.sleep(_POLL_SECONDS)
 
     def _introduce(self) -> None:
         """Steps 1 and 2, and the operator's part of 3."""
@@ -96,9 +120,13 @@ class _Rotation:
             _save(self._next, _renewed(present))
         new = load_secrets(self._next)
         if present.cluster_key != new.cluster_key:
-            self._give(msgspec.structs.replace(present, accepted_keys=(new.cluster_key,)))
+            both = msgspec.structs.replace(present, accepted_keys=(new.cluster_key,))
+            self._give(both, "writing the new cluster key beside the present one")
             for host in self._with_mysql:
                 self._add_passwords(host, present, new)
+            for host in self._with_mysql:  # once more: a CLONE of before may have come to its end meanwhile
+                self._add_passwords(host, present, new)
+            self._progress(f"keeping the new passwords in {self._cluster.credentials}")
             _save(self._present, msgspec.structs.replace(new, accepted_keys=(present.cluster_key,)))
         self._next.unlink()
 
@@ -119,37 +147,46 @@ class _Rotation:
         with connect(own_endpoint(host, present), connect_timeout=CALL_SECONDS, timeout=CALL_SECONDS) as conn:
             add_passwords(conn, new.admin_password, passwords)
 
-    def _give(self, secrets: Secrets) -> None:
-        """To every controller that does not have them, the primary's first: it has to know its replicas."""
+    def _give(self, secrets: Secrets, what: str) -> None:
+        """To every host, the primary's first, which has to know its replicas; the next one when this one uses them."""
         hosts = sorted(self._cluster.hosts, key=lambda host: host.name != self._state.primary)
         for host in hosts:
             machine, path = reach(host), Layout(host.directory).secrets
-            if machine.read_file(path) == dump_secrets(secrets) and machine.read_file(_mark(host)) is None:
-                continue
-            self._progress(f"restarting the controller of {host.name} with its new secrets")
-            machine.write_file(_mark(host), b"", mode=0o600)
-            machine.write_file(path, dump_secrets(secrets), mode=0o600)
-            restart_units(host)
-            formation.wait_for_member(self._api, host.member, timeout=self._timeout)
+            if machine.read_file(path) != dump_secrets(secrets):
+                self._progress(f"{host.name}: {what}")
+                machine.write_file(path, dump_secrets(secrets), mode=0o600)
+            self._wait_until_used(host, fingerprint(dump_secrets(secrets)))
             members = self._cluster.members()
             formation.wait_until_healthy(self._api, members, timeout=self._timeout, progress=self._progress)
-            machine.run(["rm", "-f", _mark(host)], timeout=CALL_SECONDS)
 
-    def _wait_for_replicas(self) -> None:
-        members = {name: self._state.members[name] for name in self._replicating}
+    def _wait_until_used(self, host: InventoryHost, wanted: str) -> None:
         deadline = time.monotonic() + self._timeout
         while True:
-            answers = self._api.fetch_all(members, "/v1/member", CALL_SECONDS, MemberFacts)
-            late = [name for name, answer in answers.items() if isinstance(answer, str) or not answer.password_in_use]
+            answer = self._api.fetch_all({host.name: host.member}, "/v1/member", CALL_SECONDS, MemberFacts)[host.name]
+            late = answer if isinstance(answer, str) else who_is_late(answer, wanted, with_guard=host.has_mysql)
             if not late:
                 return
             if time.monotonic() >= deadline:
                 raise RaftctlError(
-                    f"{', '.join(late)} did not replicate with new passwords within {self._timeout:g} s",
-                    hint="see `raftctl status`; the same command goes on from here",
+                    f"{host.name} does not use its new secrets after {self._timeout:g} s: {late}",
+                    hint="see `raftctl status` and `raftctl logs`; the same command goes on from here",
                 )
-            self._progress(f"waiting: {', '.join(late)} still replicate with earlier passwords")
             time.sleep(_POLL_SECONDS)
+
+
+def who_is_late(facts: MemberFacts, wanted: str, *, with_guard: bool) -> str:
+    """Who on this host does not use the secrets with the fingerprint `wanted` yet, "" when everybody does."""
+    if facts.secrets != wanted:
+        return "its controller has not taken them"
+    if with_guard and facts.guard_secrets != wanted:
+        return "its guard has not taken them"
+    if not facts.password_in_use:
+        return "its mysqld replicates with an earlier password"
+    mysql = facts.report.mysql
+    channel = mysql.observation.channel if mysql is not None and mysql.observation is not None else None
+    if channel is not None and channel.receiver is not ReceiverState.ON:
+        return f"its mysqld does not receive from {facts.state.primary}: {channel.receiver_error or 'it connects'}"
+    return ""
 
 
 def _settled(state: ClusterState) -> ClusterState:
@@ -173,10 +210,6 @@ def _can_log_in(host: InventoryHost, secrets: Secrets) -> bool:
     except AccessDenied:
         return False
     return True
-
-
-def _mark(host: InventoryHost) -> str:
-    return Layout(host.directory).restart_pending
 
 
 def _save(path: Path, secrets: Secrets) -> None:

@@ -104,7 +104,7 @@ class _Rotation:
             if not tls.is_signed_by(self._certificate_on(host), new):
                 self._give_certificate(host, authority)
         for host in self._cluster.hosts:
-            self._give_authorities(host, new)
+            self._give_authorities(host, new, "ending the earlier authority")
         own_files.save(self._directory, [own_files.NewFile("ca.crt", new, 0o644)])
 
     def _introduce(self) -> None:
@@ -114,7 +114,8 @@ class _Rotation:
         new = self._read(_NEXT)
         both = tls.bundle(new.certificate, (self._directory / "ca.crt").read_bytes())
         for host in self._cluster.hosts:
-            self._give_authorities(host, both)
+            self._give_authorities(host, both, "trusting the new authority beside the present one")
+        self._progress(f"keeping the new authority in {self._directory}")
         self._write("ca", KeyPair(both, new.key))
         self._write("client", tls.issue_operator(new, now=self._now))
         for kind in ("crt", "key"):
@@ -122,8 +123,8 @@ class _Rotation:
 
     # --- one host ---
 
-    def _give_authorities(self, host: InventoryHost, certificates: bytes) -> None:
-        self._progress(f"{host.name}: writing the trusted authorities")
+    def _give_authorities(self, host: InventoryHost, certificates: bytes, what: str) -> None:
+        self._progress(f"{host.name}: {what}")
         reach(host).write_file(Layout(host.directory).authority, certificates, mode=0o644)
         wanted = tuple(sorted(tls.serials(certificates)))
         self._wait(host, lambda facts: facts.certificate is not None and facts.certificate.authorities == wanted)

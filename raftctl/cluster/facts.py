@@ -108,5 +108,7 @@ class MemberFacts(msgspec.Struct, frozen=True):
     quorum_contact_seconds: float | None = None
     primary_held: GTIDSet = GTIDSet()
     password_in_use: bool = True  # replication is configured with the member's present password
+    secrets: str = ""  # fingerprint of those in use; "": its version does not say
+    guard_secrets: str = ""  # likewise, of those that its guard would log in with; "" also without a guard
     certificate: CertificateFacts | None = None  # None: its own authorities do not accept it
     held_back: tuple[str, ...] = ()  # leader only: what it would do or waits for, and why it does not yet

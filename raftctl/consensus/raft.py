@@ -122,6 +122,16 @@ class Raft:
         self._require_leadership()
         return replication.quorum_contact(self._state)
 
+    def has_settled(self, peer: str, since: float, now: float) -> bool:
+        """Whether no election comes of a connection to `peer` that was made anew at `since`: the two have heard of each
+        other's leadership since then. True of two followers that hear their leader by other connections."""
+        state = self._state
+        state.advance(now)
+        if state.leadership is None:
+            return state.hears_leader
+        progress = state.leadership.progress.get(peer)
+        return progress is None or progress.contact_at >= since
+
     # --- inputs -----------------------------------------------------------------------------------
 
     def step(self, message: AnyMessage, now: float) -> None:

@@ -272,3 +272,4 @@ class Config(msgspec.Struct, frozen=True):
 #   term, role, leader ("" unknown), commit_index, last_index, applied_index, voters, learners -> properties
 #   quorum_contact(now) -> float  leader only: the latest time t such that a majority (self included) answered a
 #                                 heartbeat that was *sent* at or after t: the base of leases (-inf: none yet)
+#   has_settled(peer, since, now) -> bool   whether losing another connection now deposes nobody: see there

@@ -69,6 +69,10 @@ class Hands:
         self.primary_executed: GTIDSet | None = None
         self.roster = 0
 
+    def forget_accounts(self) -> None:
+        """Those that are made from the cluster key have another password now."""
+        self.roster = 0
+
     def carry_out(self, action: plan.Action) -> None:
         """Returns when the action's effect is verified. Raises MySQLError."""
         _ACTIONS[type(action)](self, action)

@@ -19,6 +19,7 @@ from raftctl.cluster.codec import first_look
 from raftctl.cluster.state import Member
 from raftctl.errors import UsageError
 from raftctl.inventory.yaml_file import parse_yaml, read_yaml
+from raftctl.raftnode.wire import KEY_BYTES_MIN
 from raftctl.secret import Secret
 
 T = TypeVar("T")
@@ -144,9 +145,12 @@ def parse_secrets(data: bytes, *, name: str) -> Secrets:
     """The secrets in `data`; `name` stands for it in errors. Raises UsageError."""
     try:
         with first_look:
-            return msgspec.json.decode(data, type=Secrets, dec_hook=_secret_from_text)
+            secrets = msgspec.json.decode(data, type=Secrets, dec_hook=_secret_from_text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{name}: {readable(error)}") from None
+    if any(len(key.reveal().encode()) < KEY_BYTES_MIN for key in (secrets.cluster_key, *secrets.accepted_keys)):
+        raise UsageError(f"{name}: a cluster key needs at least {KEY_BYTES_MIN} bytes")
+    return secrets
 
 
 def dump_secrets(secrets: Secrets) -> bytes:

@@ -25,14 +25,21 @@ from typing import Final
 
 from raftctl.controller import admin_port, clock
 from raftctl.controller.fencing import Fenced, Ladder, is_worth_a_line
-from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Renewal, decode, note_fencing
+from raftctl.controller.guard_password import Password
+from raftctl.controller.guard_protocol import (
+    DATAGRAM_BYTES_MAX,
+    GuardFiles,
+    Renewal,
+    decode,
+    encode_answers,
+    note_fencing,
+)
 from raftctl.controller.log_lines import log_to_stderr
 from raftctl.errors import HostError
 from raftctl.hosts.local_services import local_services
 from raftctl.hosts.reviver import Reviver
 from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql.client import Endpoint
-from raftctl.secret import Secret
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +111,13 @@ class Guard:
     """The loop. It only listens and looks at the clock; what may block runs in other threads: the ladder's, that of the
     service manager, and one for files, whose disk may stall when mysqld has to be fenced."""
 
-    def __init__(self, *, node: str, files: GuardFiles, ladder: Ladder, services: ServiceManager) -> None:
+    def __init__(
+        self, *, node: str, files: GuardFiles, ladder: Ladder, services: ServiceManager, password: Password
+    ) -> None:
         self._node = node
         self._files = files
         self._ladder = ladder
+        self._password = password
         self._reviver = Reviver(services, Unit.CONTROLLER)
         self._reviving = ThreadPoolExecutor(1, thread_name_prefix="reviver")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="files")
@@ -175,7 +185,8 @@ class Guard:
     def _answer(self, sender: str) -> None:
         if sender:
             with contextlib.suppress(OSError):  # it is gone, or reads nothing: its silence is what counts
-                self._socket.sendto(str(os.getpid()).encode(), socket.MSG_DONTWAIT, sender)
+                for answer in encode_answers(os.getpid(), self._password.secrets):
+                    self._socket.sendto(answer, socket.MSG_DONTWAIT, sender)
 
     def _remember(self, ttl: float) -> None:
         draft = self._files.memory.with_suffix(".tmp")
@@ -261,17 +272,18 @@ def main(settings: Settings) -> None:
     os.umask(0o077)
     log_to_stderr(f"guard of {settings.node}")
     stay_in_memory()
-    secrets = json.loads(Path(settings.secrets_file).read_bytes())
-    password = Secret(secrets["admin_password"])
+    password = Password(Path(settings.secrets_file))
+    password.watch()
     endpoint = Endpoint(
         user=settings.mysql_user,
-        password=password,
+        password=password.current,
         unix_socket=settings.mysql_socket,
         admin_port=partial(admin_port.remembered, settings.directory),
     )
     services = local_services(socket_path=settings.services_socket, mysqld_unit=settings.mysqld_unit)
     files = GuardFiles(settings.directory)
-    Guard(node=settings.node, files=files, ladder=Ladder(endpoint=endpoint, services=services), services=services).run()
+    ladder = Ladder(endpoint=endpoint, services=services)
+    Guard(node=settings.node, files=files, ladder=ladder, services=services, password=password).run()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from raftctl.controller.guard_protocol import DATAGRAM_BYTES_MAX, GuardFiles, Renewal, encode, take_fencings
+from raftctl.controller.guard_protocol import (
+    DATAGRAM_BYTES_MAX,
+    GuardFiles,
+    Renewal,
+    decode_answer,
+    encode,
+    take_fencings,
+)
 from raftctl.errors import HostError
 from raftctl.hosts.reviver import Reviver
 from raftctl.hosts.services import ServiceManager, Unit
@@ -25,7 +32,8 @@ CALL_SECONDS: Final = 2.0
 
 
 class GuardLink:
-    """`renewal` says what is to be renewed now; `record` gets lines for the history: `kind`, `why` and `detail`."""
+    """`renewal` says what is to be renewed now; `record` gets lines for the history: `kind`, `why` and `detail`.
+    `secrets` is the fingerprint of those that the guard says it would log in with, "" as long as it does not say."""
 
     def __init__(
         self,
@@ -43,6 +51,7 @@ class GuardLink:
         self._clock = clock
         self._heard = clock()
         self._pid: int | None = None
+        self.secrets = ""
         self._lost = False
         self._reviving: asyncio.Task[None] | None = None
         self._socket = _bind(files)
@@ -72,18 +81,26 @@ class GuardLink:
             self._socket.sendto(encode(self._renewal()), str(self._files.guard_socket))
 
     def _answered(self) -> None:
-        """The guard's answer is its process id."""
         with contextlib.suppress(BlockingIOError, ValueError):
-            pid = int(self._socket.recv(DATAGRAM_BYTES_MAX))
-            before, self._pid = self._pid, pid
-            self._heard = self._clock()
-            if before not in (None, pid):
-                self._record("guard-restarted", f"process {before} is gone; {pid} guards mysqld", {})
-            elif self._lost:
-                self._record("guard-back", f"process {pid} guards mysqld", {})
-            self._lost = False
+            answer = decode_answer(self._socket.recv(DATAGRAM_BYTES_MAX))
+            if isinstance(answer, str):
+                self.secrets = answer
+            else:
+                self._is_alive(answer)
+
+    def _is_alive(self, pid: int) -> None:
+        before, self._pid = self._pid, pid
+        self._heard = self._clock()
+        if before != pid:
+            self.secrets = ""  # that was another process's word
+        if before not in (None, pid):
+            self._record("guard-restarted", f"process {before} is gone; {pid} guards mysqld", {})
+        elif self._lost:
+            self._record("guard-back", f"process {pid} guards mysqld", {})
+        self._lost = False
 
     async def _revive(self) -> None:
+        self.secrets = ""
         try:
             found = await asyncio.to_thread(self._reviver.revive, silent_pid=self._pid, timeout=CALL_SECONDS)
             logger.warning("the guard was silent: it %s", found or "is being restarted")

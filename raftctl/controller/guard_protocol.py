@@ -2,7 +2,7 @@
 directory, and a file of fencings for the history. Standard library only.
 
 The controller renews: "this mysqld may stay writable for so long". The guard answers each renewal, which shows the
-controller that the guard lives.
+controller that the guard lives, and with which secrets it would log in.
 """
 
 from __future__ import annotations
@@ -72,6 +72,18 @@ def decode(datagram: bytes) -> Renewal:
         return Renewal(**json.loads(datagram))
     except (TypeError, ValueError) as error:
         raise ValueError(f"not a renewal: {error}") from None
+
+
+def encode_answers(pid: int, secrets: str) -> tuple[bytes, bytes]:
+    """What the guard answers: its process id, and the fingerprint of its secrets. Each in a datagram of its own, since
+    earlier controllers know only the first, and take a guard that sends anything else instead for a silent one."""
+    return str(pid).encode(), b"secrets " + secrets.encode()
+
+
+def decode_answer(datagram: bytes) -> int | str:
+    """One of the two. Raises ValueError."""
+    word, _, rest = datagram.decode().partition(" ")
+    return rest if word == "secrets" else int(datagram)
 
 
 def note_fencing(files: GuardFiles, *, by: str, why: str, fenced: Fenced) -> None:

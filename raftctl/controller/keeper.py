@@ -230,6 +230,12 @@ class Keeper:
         sentinel = self._sentinel.thread_id if self._sentinel is not None else None
         return [s for s in (self._observer.session, self._ladder.session, sentinel) if s is not None]
 
+    def passwords_changed(self) -> None:
+        """Replicate with the new one, and see to it that the accounts here have theirs. An earlier password that is
+        kept beside it stays."""
+        self._acting.submit(self._hands.forget_accounts)  # after an action that may be using the earlier ones
+        self.poke()
+
     def poke(self) -> None:
         """Look again now."""
         self._wake.set()

@@ -102,6 +102,7 @@ async def _api(node: Node, config: ControllerConfig) -> AsyncIterator[None]:
         client.use(contexts.peers.client)
         before, serving = serving, await serve(contexts)
         await before.cleanup()
+        await node.raft.connections_renewed()
 
     watching = asyncio.create_task(node.certificates.watch(changed))
     try:

@@ -38,6 +38,7 @@ from raftctl.controller.members_file import MembersFile, Roster
 from raftctl.controller.messages import Operation, OperationResult
 from raftctl.controller.outside_fencing import OutsideFence
 from raftctl.controller.reports import ReportBook
+from raftctl.controller.secrets_file import SecretsFile
 from raftctl.hosts.local_services import local_services
 from raftctl.mysql.accounts import ADMIN_USER
 from raftctl.mysql.client import Endpoint
@@ -73,19 +74,20 @@ class Node:
         self.lease = Lease(now)
         self.book = ReportBook(now)
         self.certificates = Certificates(self.name, config.api)
+        self.secrets_file = SecretsFile(config.secrets_file, secrets)
         self.raft = self._make_raft(secrets)
         self.log.attach(self.raft)
         self.log.listen(self._state_changed)
         self.leader = Leader(log=self.log, book=self.book, raft=self.raft, clock=self._clock)
         self._services = local_services(socket_path=config.services.socket, mysqld_unit=config.services.mysqld_unit)
-        self.keeper = self._make_keeper(secrets) if config.mysql else None
+        self.keeper = self._make_keeper() if config.mysql else None
         if self.keeper is not None:
             self.keeper.returns = self._incarnation > incarnation.FIRST
         self._guard = self._make_guard_link() if config.mysql else None
         self._confirmed = False
         hooks = Hooks(me=self.name, programs=config.hooks, is_current=lambda: self._confirmed, record=self._remember)
         self.log.listen(hooks.state_changed)
-        self.log.listen(self._make_outside_fence(secrets, hooks).state_changed)
+        self.log.listen(self._make_outside_fence(hooks).state_changed)
         self._leaving = False
         self._report_due = asyncio.Event()
         self._seq = itertools.count(1)
@@ -130,18 +132,18 @@ class Node:
             clock=self._clock,
         )
 
-    def _make_keeper(self, secrets: Secrets) -> Keeper:
+    def _make_keeper(self) -> Keeper:
         mysql = self.config.mysql
         assert mysql is not None
         return Keeper(
             me=self.name,
             endpoint=Endpoint(
                 user=mysql.user,
-                password=secrets.admin_password,
+                password=self._admin_password,
                 unix_socket=mysql.socket,
                 admin_port=partial(admin_port.remembered, self.config.directory),
             ),
-            password_of=secrets.replication_password,
+            password_of=self._replication_password,
             services=self._services,
             log=self.log,
             lease=self.lease,
@@ -152,16 +154,28 @@ class Node:
             clock=self._clock,
         )
 
-    def _make_outside_fence(self, secrets: Secrets, hooks: Hooks) -> OutsideFence:
+    def _make_outside_fence(self, hooks: Hooks) -> OutsideFence:
         return OutsideFence(
             me=self.name,
-            login=(self.config.mysql.user if self.config.mysql else ADMIN_USER, secrets.admin_password),
+            login=(self.config.mysql.user if self.config.mysql else ADMIN_USER, self._admin_password),
             hooks=hooks,
             leads=lambda: self.leader.is_current,
             connected=lambda: self.raft.status().connected,
             state=lambda: self.log.state,
             record=self._remember,
         )
+
+    def _admin_password(self) -> Secret:
+        return self.secrets_file.secrets.admin_password
+
+    def _replication_password(self, member: str, uid: str) -> Secret:
+        return self.secrets_file.secrets.replication_password(member, uid)
+
+    async def _secrets_changed(self, before: Secrets, secrets: Secrets) -> None:
+        if self.keeper is not None and secrets.cluster_key != before.cluster_key:
+            self.keeper.passwords_changed()
+        self.raft.set_keys(_key(secrets.cluster_key), [_key(other) for other in secrets.accepted_keys])
+        await self.raft.connections_renewed()
 
     def _make_gate(self, keeper: Keeper) -> GateServer:
         def note(text: str) -> None:
@@ -228,6 +242,7 @@ class Node:
 
     def _tasks(self) -> list[Coroutine[Any, Any, None]]:
         tasks = [self._report_forever(), self._write_history(), self.leader.run(), self._confirm()]
+        tasks.append(self.secrets_file.watch(self._secrets_changed))
         if self.keeper is not None:
             watch = self.keeper.watch_lease(ttl=lambda: self.log.state.settings.lease_ttl, interval=LEASE_WATCH_SECONDS)
             tasks += [self.keeper.run(), self.keeper.errant.run(), self.keeper.corruption.run(), watch]
@@ -493,6 +508,8 @@ class Node:
             state=msgspec.structs.replace(self.log.state, history=()),
             connected=status.connected,
             quorum_contact_seconds=_finite(status.quorum_contact_age),
+            secrets=self.secrets_file.in_use,
+            guard_secrets=self._guard.secrets if self._guard is not None else "",
             certificate=self.certificates.facts,
             password_in_use=self.keeper is None or self.keeper.password_in_use,
             held_back=tuple(r.text for r in self.leader.refusals),

@@ -18,8 +18,7 @@ from raftctl.cluster.state import ClusterState, Phase
 from raftctl.controller.hooks import Hooks
 from raftctl.errors import MySQLError
 from raftctl.mysql import fencing
-from raftctl.mysql.client import Endpoint, connect
-from raftctl.secret import Secret
+from raftctl.mysql.client import Endpoint, Password, connect
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class OutsideFence:
         self,
         *,
         me: str,
-        login: tuple[str, Secret],
+        login: tuple[str, Password],
         hooks: Hooks,
         leads: Callable[[], bool],
         connected: Callable[[], Collection[str]],

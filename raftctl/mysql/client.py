@@ -31,6 +31,7 @@ from raftctl.mysql.errors import (
 from raftctl.secret import Secret
 
 Row = dict[str, Any]
+Password = Secret | Callable[[], Secret]
 Argument = str | int | float | Secret | None
 
 # One round trip on connecting. wait_timeout (8 hours by default) must not end an idle connection whose end is
@@ -42,7 +43,8 @@ _CREDENTIALS = struct.Struct("3i")  # ucred: process, user, group
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where a mysqld is and who we are there. A `unix_socket` wins over `host` and `port`.
+    """Where a mysqld is and who we are there. A `unix_socket` wins over `host` and `port`; a `password` that can change
+    is asked for at each login.
 
     TCP connections always use TLS; without a `tls` context the server's certificate is not verified. `dial` makes the
     connection to `unix_socket` in so many seconds when that is on another host; it may raise HostError. `admin_port`
@@ -50,7 +52,7 @@ class Endpoint:
     `max_connections` is used up, of which a server keeps one connection in reserve, for whoever comes first."""
 
     user: str
-    password: Secret
+    password: Password
     host: str = ""
     port: int = 3306
     unix_socket: str = ""
@@ -182,9 +184,10 @@ def connect(endpoint: Endpoint, *, connect_timeout: float = 1.0, timeout: float 
 
 
 def _connect(endpoint: Endpoint, *, connect_timeout: float, timeout: float) -> Connection:
+    password = endpoint.password() if callable(endpoint.password) else endpoint.password
     session: Any = _Session(
         user=endpoint.user,
-        password=endpoint.password.reveal(),
+        password=password.reveal(),
         host=endpoint.host or "localhost",
         port=endpoint.port,
         unix_socket=endpoint.unix_socket or None,

@@ -164,6 +164,7 @@ class RaftNode:
             on_messages=self._received,
             on_event=self._on_event,
             on_superseded=self._superseded,
+            settled=self._settled,
             rng=self._rng,
             **who,
         )
@@ -276,6 +277,14 @@ class RaftNode:
         """Other certificates, without a pause: see PeerTransport."""
         self._transport.set_tls(contexts)
 
+    def set_keys(self, key: ClusterKey, other_keys: Sequence[ClusterKey]) -> None:
+        """Another cluster key, without a pause: see PeerTransport."""
+        self._transport.set_keys(key, other_keys)
+
+    async def connections_renewed(self) -> None:
+        """Returns when no connection of before the last `set_tls` or `set_keys` is left."""
+        await self._transport.renewed()
+
     def quorum_contact(self) -> float:
         """The latest time (of `clock`) such that a majority answered a heartbeat sent at or after it; -inf
         when none did yet. The base of leases (rule R7). Raises NotLeader."""
@@ -347,6 +356,11 @@ class RaftNode:
         self._reads.peer_lost(peer)
         self._input(self._raft.peer_lost, peer, self._clock())
         self._drain()
+
+    async def _settled(self, peer: str) -> None:
+        since = self._clock()
+        while self._running and not self._raft.has_settled(peer, since, self._clock()):  # noqa: ASYNC110 (no event)
+            await asyncio.sleep(self._config.heartbeat_interval / 4)
 
     def _written(self, ticket: int) -> None:
         if self._running:

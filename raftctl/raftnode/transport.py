@@ -16,7 +16,7 @@ import random
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -83,6 +83,7 @@ class PeerTransport:
     that there is a later incarnation than this node's. `dead_after` (seconds) is when a connection that does not move
     counts as dead; a peer's EOF counts at once. `uids` tell hosts, this one among them, from earlier ones of the same
     name, which are not let in. `other_keys` are accepted of those that are dialled, while the key is replaced.
+    `settled(peer)` returns when losing the next connection does no harm, after the one to `peer` was made anew.
     """
 
     def __init__(
@@ -105,8 +106,10 @@ class PeerTransport:
         uids: Mapping[str, str] | None = None,
         other_keys: Sequence[ClusterKey] = (),
         branch: str = "",
+        settled: Callable[[str], Awaitable[None]] = lambda _peer: asyncio.sleep(0),
     ) -> None:
         uids = uids or {}
+        self._settled = settled
         self._other_keys = tuple(other_keys)
         self._me = Identity(cluster_id, incarnation, node_id, secrets.token_bytes(8), uids.get(node_id, ""), branch)
         self._key = key
@@ -220,24 +223,40 @@ class PeerTransport:
 
     def set_tls(self, contexts: TLSContexts) -> None:
         """Other certificates, at once for new connections. Those that were made under the earlier ones are made anew,
-        one after the other: whoever is not trusted any more is gone then, and a majority stays connected."""
+        one after the other: whoever is not trusted any more is gone then, and the leader stays the leader."""
         self._tls = contexts
+        self._renew("certificates-changed")
+
+    def set_keys(self, key: ClusterKey, other_keys: Sequence[ClusterKey]) -> None:
+        """Another cluster key and others beside it, at once for new connections. Those that another key opened are made
+        anew like under other certificates."""
+        before, self._key, self._other_keys = self._key, key, tuple(other_keys)
+        if key != before:
+            self._renew("key-changed")
+
+    async def renewed(self) -> None:
+        """Returns when all connections are as `set_tls` or `set_keys` last said."""
+        if self._renewing is not None:
+            await asyncio.wait([self._renewing])
+
+    def _renew(self, reason: str) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
-        self._renewing = asyncio.create_task(self._renew_connections())
+        self._renewing = asyncio.create_task(self._renew_connections(reason))
 
-    async def _renew_connections(self) -> None:
+    async def _renew_connections(self, reason: str) -> None:
         for connection in list(self._connections):
             if connection.session is None:
-                connection.abort("certificates-changed")  # it may be in the middle of the handshake
+                connection.abort(reason)  # it may be in the middle of the handshake
         for peer in list(self._peers.values()):
             if peer.connection is None:
                 continue
-            peer.connection.close("certificates-changed")
+            peer.connection.close(reason)
             await peer.disconnected.wait()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RENEWAL_SECONDS_MAX):
                     await peer.connected.wait()
+                    await self._settled(peer.node_id)
 
     # --- dialling -------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ UNDECIDED: Final = "?"
 _LENGTH_BYTES: Final = 4
 _MAC_BYTES: Final = 16
 _NONCE_BYTES: Final = 32
-_KEY_BYTES_MIN: Final = 16
+KEY_BYTES_MIN: Final = 16
 
 
 class Refusal(enum.StrEnum):
@@ -104,12 +104,18 @@ class ClusterKey:
     """The secret that all controllers of a cluster share. Its text forms never show it."""
 
     def __init__(self, secret: bytes) -> None:
-        if len(secret) < _KEY_BYTES_MIN:
-            raise ValueError(f"a cluster key needs at least {_KEY_BYTES_MIN} bytes")
+        if len(secret) < KEY_BYTES_MIN:
+            raise ValueError(f"a cluster key needs at least {KEY_BYTES_MIN} bytes")
         self._root = hashlib.blake2b(secret, digest_size=32, person=b"raftctl-peer").digest()
 
     def __repr__(self) -> str:
         return "ClusterKey(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClusterKey) and hmac.compare_digest(self._root, other._root)
+
+    def __hash__(self) -> int:
+        return hash((ClusterKey, self._root))
 
     def mac(self, label: bytes, *parts: bytes) -> bytes:
         """32 bytes that only a holder of the key can compute; parts are told apart by their lengths."""

@@ -15,7 +15,7 @@ from tests.support.bootstrap_builders import configuration
 def secrets() -> c.Secrets:
     return c.Secrets(
         cluster_id="abc",
-        cluster_key=Secret("key"),
+        cluster_key=Secret("key that is long enough"),
         admin_password=Secret("admin-pw"),
         replication_passwords={"db1": Secret("repl-pw")},
     )

@@ -52,15 +52,19 @@ class Member:
         directory: Path,
         *,
         connect_to: dict[str, Address] | None = None,
+        election_timeout: float = 0.5,
         **arguments: Any,
     ) -> None:
         self.peers = peers
+        config = Config(
+            node_id=node_id, voters=tuple(peers), election_timeout=election_timeout, heartbeat_interval=0.05
+        )
         self.applied: list[bytes] = []
         self.events: list[Any] = []
         self.roles: list[tuple[Role, int, str]] = []
         self.app_messages: list[tuple[str, bytes]] = []
         settings: dict[str, Any] = {
-            "config": Config(node_id=node_id, voters=tuple(peers), election_timeout=0.5, heartbeat_interval=0.05),
+            "config": config,
             "cluster_id": "orders",
             "incarnation": 1,
             "key": ClusterKey(b"0123456789abcdef"),
@@ -470,3 +474,20 @@ def test_a_state_machine_that_fails_ends_the_process(tmp_path: Path) -> None:
     )
     assert done.returncode == EXIT_BROKEN
     assert "ZeroDivisionError" in done.stderr
+
+
+async def test_a_new_cluster_key_costs_no_election(start: Start) -> None:
+    """Each takes it beside the present one, then shows it, one after the other, as in `rotate passwords`."""
+    members = await start("n1", "n2", "n3", election_timeout=2.0)  # a busy machine is no reason for one
+    await propose(members, b"before")
+    leader = await leader_of(members)
+    term = leader.node.status().term
+    old, new = ClusterKey(b"0123456789abcdef"), ClusterKey(b"fedcba9876543210")
+    for key, others in [(old, [new]), (new, [old]), (new, [])]:
+        for member in members:
+            member.node.set_keys(key, others)
+            await member.node.connections_renewed()
+    assert all(len(member.node.status().connected) == 2 for member in members)
+    await leader.node.propose(b"after", 10)
+    assert {member.node.status().term for member in members} == {term}
+    assert [m.saw(EventKind.PRE_VOTE_STARTED) for m in members if m is not leader] == [True, True], "each lost it once"

@@ -430,6 +430,28 @@ async def test_the_authority_changes_while_connected(start: Start, tmp_path: Pat
     assert late.history == []
 
 
+async def test_the_cluster_key_changes_while_connected(start: Start) -> None:
+    """Each takes it beside the present one, then shows it, then forgets the earlier one, with which nobody gets in."""
+    peers, old, new = addresses("db1", "db2", "db3"), ClusterKey(KEY), ClusterKey(bytes(reversed(KEY)))
+    a, b = await start("db1", peers), await start("db2", peers)
+    await until(lambda: connected(a, b))
+    for key, others in [(old, [new]), (new, [old]), (new, [])]:
+        for node in (a, b):
+            before = len(node.history)
+            node.transport.set_keys(key, others)
+            if key == new and others:
+                await until(lambda node=node, before=before: len(node.history) > before)
+            await until(lambda: connected(a, b))
+    assert a.history == ["+db2", "-db2"] * 2 + ["+db2"], "only another key makes new connections"
+    late = await start("db3", peers)
+    await until(
+        lambda: (
+            "bad-key" in {*a.reasons(NodeEventKind.CONNECTION_REFUSED), *late.reasons(NodeEventKind.CONNECTION_REFUSED)}
+        )
+    )
+    assert late.history == []
+
+
 async def test_a_peer_without_tls_is_refused(start: Start, tmp_path: Path) -> None:
     peers = addresses("db1", "db2")
     tls = tls_contexts(tmp_path, "db2")
