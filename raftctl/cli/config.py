@@ -101,9 +101,12 @@ def _in_editor(text: bytes) -> bytes:
     import os
     import shlex
     import subprocess
+    import sys
     import tempfile
 
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("vi" if sys.stdin.isatty() else "")
+    if not editor:
+        raise UsageError("there is no terminal to edit in", hint="use `raftctl config set`, or set EDITOR")
     with tempfile.NamedTemporaryFile(prefix="raftctl-", suffix=".yaml") as file:
         file.write(text)
         file.flush()

@@ -10,6 +10,7 @@ Only typer is imported at the top, here and in every command's file: `raftctl --
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -41,6 +42,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _print_version(wanted: bool) -> None:
@@ -94,7 +98,14 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  outermost edge: a bug must not show a traceback to an operator
         if verbose:
             traceback.print_exc()
-        _fail(RaftctlError(f"internal error: {error!r}", hint="please report it with the output of the same with -v"))
+        _fail(_unexpected(error))
+
+
+def _unexpected(error: Exception) -> RaftctlError:
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        what = f"cannot write {error.filename or 'the output'}: {error.strerror}"
+        return RaftctlError(what, hint="make room there and run it again")
+    return RaftctlError(f"internal error: {error!r}", hint="please report it with the output of the same with -v")
 
 
 def _fail(error: RaftctlError) -> None:

@@ -113,12 +113,15 @@ def watch(draw: Callable[[int], RenderableType], pause: Callable[[], None]) -> N
 
 def fail(error: RaftctlError) -> None:
     """An error for a person on stderr: one line of what and why, one of what to do."""
-    typer.secho("error: ", err=True, nl=False, fg="red")
     reason = f" ({error.reason})" if isinstance(error, RefusedError) else ""
-    typer.echo(_one_line(f"{error}{reason}"), err=True)
+    _labelled("error: ", "red", f"{error}{reason}")
     if error.hint:
-        typer.secho("hint: ", err=True, nl=False, fg="cyan")
-        typer.echo(_one_line(error.hint), err=True)
+        _labelled("hint: ", "cyan", error.hint)
+
+
+def _labelled(label: str, colour: str, text: str) -> None:
+    shown = label if "NO_COLOR" in os.environ else typer.style(label, fg=colour)  # echo strips it off a terminal
+    typer.echo(shown + _one_line(text), err=True)
 
 
 def _one_line(text: str) -> str:

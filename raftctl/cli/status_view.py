@@ -117,7 +117,8 @@ def _semi_sync(mysql: MySQLRow, status: ClusterStatus) -> Cell:
         return Cell("off")
     if mysql.acknowledging_replicas is None:
         return Cell("acks")
-    return Cell(f"{mysql.acknowledging_replicas} (needs {status.durability.required_acks})")
+    required = status.durability.required_acks  # not known when no controller was asked
+    return Cell(f"{mysql.acknowledging_replicas}{'' if required is None else f' (needs {required})'}")
 
 
 def _number(value: int | None) -> Cell:

@@ -157,7 +157,9 @@ class Api:
         return _health(bool(status.leader), f"{self._node.name}: {status.role.value}", "no leader")
 
     async def metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(self._node), headers={"Content-Type": metrics.CONTENT_TYPE})
+        return web.Response(
+            body=metrics.render(metrics.read(self._node)), headers={"Content-Type": metrics.CONTENT_TYPE}
+        )
 
     # --- reads -----------------------------------------------------------------------------------------
 

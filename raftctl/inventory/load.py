@@ -42,7 +42,8 @@ def find_inventory(explicit: str | Path | None = None) -> Path:
     named = explicit or os.environ.get("RAFTCTL_INVENTORY")
     if named:
         if not Path(named).is_file():
-            raise UsageError(f"there is no inventory file {named}")
+            source = "-i" if explicit else "RAFTCTL_INVENTORY"
+            raise UsageError(f"there is no inventory file {named}", hint=f"{source} must name an inventory.yaml")
         return Path(named)
     usual = [
         Path("inventory.yaml"),

@@ -182,7 +182,9 @@ def _after(state: ClusterState, chosen: Promote) -> tuple[str, ...]:
     elif chosen.required_acks < state.required_acks:
         lines.append(f"durability is lowered: {chosen.required_acks} of {state.required_acks} replicas acknowledge")
     else:
-        lines.append(f"{', '.join(replicas) or 'nobody'} acknowledge its writes, {chosen.required_acks} are needed")
+        lines.append(
+            f"its writes are acknowledged by {', '.join(replicas) or 'nobody'}; needed: {chosen.required_acks}"
+        )
     return tuple(lines)
 
 
@@ -198,7 +200,8 @@ def _replica_lost(state: ClusterState, view: ClusterView, member: str, before: t
     ]
     wanted = min(state.required_acks, wanted_acks(state, rest))
     if len(able) >= state.required_acks:
-        line = f"{state.primary} goes on: {', '.join(able) or 'nobody'} acknowledge, {state.required_acks} are needed"
+        acks = f"acknowledgements from {', '.join(able) or 'nobody'}, needed: {state.required_acks}"
+        line = f"{state.primary} goes on: {acks}"
         return Explanation(member, "data", serving=True, outcome=(*before, line))
     if wanted < state.required_acks:
         line = f"writes wait some seconds; then durability is lowered to {wanted} acknowledgements and they go on"

@@ -138,7 +138,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not all(key.split(".")):
-            raise UsageError(f"--set takes key=value, not {text!r}", hint="for example --set failover.cooldown=5s")
+            raise UsageError(f"a setting is given as key=value, not {text!r}", hint="for example failover.cooldown=5s")
         settings[key] = value
     return settings
 

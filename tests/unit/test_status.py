@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 
 import msgspec
 import pytest
+from rich.console import Console
 
+from raftctl.cli.status_view import draw
 from raftctl.cluster.codec import to_json
 from raftctl.cluster.facts import CertificateFacts, MemberFacts, MySQLState
 from raftctl.cluster.observation import ReceiverState
@@ -176,6 +179,9 @@ def test_mysqlds_without_any_controller():
     assert row(found, "db1").mysql.semi_sync is True
     assert row(found, "db1").mysql.acknowledging_replicas == 1
     assert row(found, "db2").mysql.replicating_from == "db1"
+    drawn = io.StringIO()
+    Console(file=drawn, width=200).print(draw(found, 200))
+    assert "None" not in drawn.getvalue()
     answers["db3"] = DirectAnswer(mysql=primary_mysqld(name="db3"), error=REFUSED)
     assert (None, "two-writable") in codes(status(answers))
 

@@ -231,3 +231,20 @@ def test_pause_dry_run(ready, raftctl):
 
 def test_pause_without_yes_is_refused(ready, raftctl):
     assert raftctl("pause").returncode == 2
+
+
+def test_settings_are_not_edited_without_a_terminal_or_an_editor(ready, raftctl, monkeypatch):
+    for name in ("EDITOR", "VISUAL"):
+        monkeypatch.delenv(name, raising=False)
+    done = raftctl("config", "edit")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: there is no terminal to edit in",
+        "hint: use `raftctl config set`, or set EDITOR",
+    ]
+
+
+def test_a_setting_without_a_value_is_named_as_what_was_typed(ready, raftctl):
+    done = raftctl("config", "set", "failover.cooldown", "--yes")
+    assert done.returncode == 2
+    assert "a setting is given as key=value, not 'failover.cooldown'" in done.stderr

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +112,45 @@ def test_reader_that_goes_away_is_no_error(orders, raftctl):
         ["/bin/sh", "-c", f"{sys.executable} -m raftctl --help | head -n 1"], capture_output=True, text=True, timeout=60
     )
     assert done.stderr == ""
+
+
+def test_a_full_disk_under_the_output_is_said_plainly(orders, raftctl):
+    environment = {**os.environ, "RAFTCTL_INVENTORY": str(orders.inventory)}
+    orders.add_down("db1")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "raftctl", "status", "-o", "json", "--timeout", "5s"],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: cannot write the output: No space left on device",
+        "hint: make room there and run it again",
+    ]
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_no_color_holds_for_errors_too(colours, tmp_path):
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
+    if not colours:
+        environment["NO_COLOR"] = "1"
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        subprocess.run(
+            [sys.executable, "-m", "raftctl", "-i", f"{tmp_path}/nowhere", "status"],
+            env=environment,
+            stderr=theirs,
+            timeout=60,
+        )
+        os.close(theirs)
+        shown = screen.read(4096)
+    assert b"error: " in shown
+    assert (b"\x1b[" in shown) is colours
 
 
 def imported(code: str) -> set[str]:

@@ -60,7 +60,7 @@ def test_every_candidate_has_its_reason() -> None:
 def test_a_replica_is_not_missed_when_another_acknowledges() -> None:
     found = explained(a_state(), "db3")
     assert (found.role, found.promoted, found.serving, found.candidates) == ("data", "", True, ())
-    assert "db2 acknowledge" in found.outcome[-1]
+    assert "acknowledgements from db2" in found.outcome[-1]
 
 
 def test_the_last_acknowledging_replica() -> None:
