@@ -12,9 +12,11 @@ import socket
 import threading
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import NoReturn
 
 import paramiko
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
 from raftctl.errors import HostError
 from raftctl.hosts.ssh_route import Route, resolve
@@ -23,6 +25,7 @@ from raftctl.inventory.model import SSHAccess, join_address
 CONNECT_SECONDS = 10.0  # TCP, then the same for each of banner, authentication and a channel
 KEEPALIVE_SECONDS = 15
 DEAD_MILLISECONDS = 30_000  # unacknowledged data for so long ends the connection
+_REVOKED = "@revoked "
 SESSIONS_MAX = 6  # of sshd's usual MaxSessions 10; the others are for `dial_unix`
 
 
@@ -77,9 +80,9 @@ class Connections:
         route = resolve(access)
         stream = self._stream(access, route)
         client = paramiko.SSHClient()
-        _load_known_hosts(client, route)
         client.set_missing_host_key_policy(_Refuse(access, route))
         try:
+            _load_known_hosts(client, route)
             client.connect(
                 route.key_name,
                 username=route.user,
@@ -140,9 +143,33 @@ def _tcp(access: SSHAccess, route: Route) -> socket.socket:
 
 
 def _load_known_hosts(client: paramiko.SSHClient, route: Route) -> None:
-    for file in route.known_hosts:
-        with contextlib.suppress(FileNotFoundError):
-            client.load_system_host_keys(file)
+    """Line by line, as ssh reads them: one that cannot be understood, or names an authority, accepts nobody, and a key
+    that is revoked anywhere is accepted nowhere. Raises HostError."""
+    lines: list[str] = []
+    for file in map(Path, route.known_hosts):
+        try:
+            lines += file.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise HostError(f"cannot read {file}: {error.strerror or error}") from None
+    revoked = [key for line in lines if line.startswith(_REVOKED) for _, key in _read_line(line.removeprefix(_REVOKED))]
+    known = client.get_host_keys()
+    for line in lines:
+        for name, key in _read_line(line):
+            if key not in revoked and key.get_name() not in (known.lookup(name) or {}):  # the first one counts
+                known.add(name, key.get_name(), key)
+
+
+def _read_line(line: str) -> list[tuple[str, paramiko.PKey]]:
+    """The names, plain or hashed, and the key that the line gives them; nothing when it cannot be understood."""
+    if line.startswith(("@", "#")):
+        return []
+    with contextlib.suppress(paramiko.SSHException, InvalidHostKey, ValueError):
+        entry = HostKeyEntry.from_line(" ".join(line.split()))
+        if entry is not None and entry.key is not None:
+            return [(name, entry.key) for name in entry.hostnames or []]
+    return []
 
 
 def fingerprint(key: paramiko.PKey) -> str:

@@ -224,6 +224,37 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint_and_not_added(
     assert known.read_bytes() == b""
 
 
+def test_known_hosts_as_large_companies_have_it(server: RunningSSHD, connections: Connections, tmp_path: Path) -> None:
+    """Authorities, revoked keys, comments and lines that nobody understands stand beside the host's own."""
+    known = tmp_path / "known_hosts"
+    lines = [
+        f"@cert-authority *.example.com {make_key(tmp_path / 'authority')}",
+        f"@revoked * {make_key(tmp_path / 'revoked')}",
+        "# a comment here",
+        "host ssh-rsa AAAAB3NzaC1yc2E=x",
+        "host ssh-rsa",
+        server.known_hosts.read_text().replace(" ", "\t", 1),
+    ]
+    known.write_bytes(b"\xff\xfe\n" + "\n".join(lines).encode())
+    host = ssh_host(server.access(known_hosts=str(known)), connections)
+    assert host.run(["true"], timeout=10).status == 0
+
+
+def test_a_revoked_host_key_is_refused(server: RunningSSHD, connections: Connections, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    public = server.known_hosts.read_text().split(maxsplit=1)[1]
+    known.write_text(f"{server.known_hosts.read_text()}@revoked * {public}")
+    host = ssh_host(server.access(known_hosts=str(known)), connections)
+    with pytest.raises(HostError, match="host key is not known"):
+        host.run(["true"], timeout=10)
+
+
+def test_known_hosts_that_cannot_be_read(server: RunningSSHD, connections: Connections, tmp_path: Path) -> None:
+    host = ssh_host(server.access(known_hosts=str(tmp_path)), connections)
+    with pytest.raises(HostError, match=f"cannot read {tmp_path}: Is a directory"):
+        host.run(["true"], timeout=10)
+
+
 def test_a_changed_host_key_is_refused(server: RunningSSHD, connections: Connections, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(f"[127.0.0.1]:{server.port} {make_key(tmp_path / 'other')}\n")
