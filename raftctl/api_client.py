@@ -75,7 +75,13 @@ class ApiClient:
                 f"no certificates of the cluster in {directory}",
                 hint="run `raftctl bootstrap`, or copy the directory from the machine that did",
             )
-        context = tls.client_context(directory / "ca.crt", directory / "client.crt", directory / "client.key")
+        key = directory / "client.key"
+        if key.exists() and key.stat().st_mode & 0o077:
+            raise UsageError(f"{key}: others can read it, and with it command the cluster", hint=f"chmod 600 {key}")
+        try:
+            context = tls.client_context(directory / "ca.crt", directory / "client.crt", key)
+        except UsageError as error:
+            raise UsageError(str(error), hint="copy the directory again from the machine that bootstrapped") from None
         return cls(context, dial=dial)
 
     def fetch_all(self, members: Mapping[str, Member], path: str, timeout: float, kind: type[T]) -> dict[str, T | str]:

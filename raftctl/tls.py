@@ -114,4 +114,6 @@ def _load(context: ssl.SSLContext, *, cert: FilePath | None, key: FilePath | Non
 
 
 def _reason(error: OSError) -> str:
-    return error.reason if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "it is damaged"
+    return error.strerror or str(error)

@@ -147,7 +147,8 @@ def parse_secrets(data: bytes, *, name: str) -> Secrets:
         with first_look:
             secrets = msgspec.json.decode(data, type=Secrets, dec_hook=_secret_from_text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{name}: {readable(error)}") from None
+        hint = "put a copy from another host of the cluster, or from who bootstrapped it, in its place"
+        raise UsageError(f"{name}: is damaged: {readable(error)}", hint=hint) from None
     if any(len(key.reveal().encode()) < KEY_BYTES_MIN for key in (secrets.cluster_key, *secrets.accepted_keys)):
         raise UsageError(f"{name}: a cluster key needs at least {KEY_BYTES_MIN} bytes")
     return secrets

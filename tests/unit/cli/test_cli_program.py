@@ -107,6 +107,29 @@ def test_missing_certificates_say_what_to_do(orders, raftctl):
     assert "bootstrap" in done.stderr
 
 
+def test_a_key_that_others_can_read_is_not_used(orders, raftctl):
+    orders.add_down("db1")
+    key = orders.directory / ".raftctl" / "orders" / "client.key"
+    key.chmod(0o640)
+    done = raftctl("status")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: {key}: others can read it, and with it command the cluster",
+        f"hint: chmod 600 {key}",
+    ]
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "client.crt", "client.key"])
+def test_damaged_certificates_say_what_to_do(orders, raftctl, name):
+    orders.add_down("db1")
+    (orders.directory / ".raftctl" / "orders" / name).write_text("garbage")
+    done = raftctl("status")
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert "None" not in done.stderr
+    assert "hint: copy the directory again" in done.stderr
+
+
 def test_reader_that_goes_away_is_no_error(orders, raftctl):
     done = subprocess.run(
         ["/bin/sh", "-c", f"{sys.executable} -m raftctl --help | head -n 1"], capture_output=True, text=True, timeout=60
