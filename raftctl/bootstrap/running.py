@@ -42,7 +42,8 @@ def present_state(api: ApiClient, cluster: ClusterInventory) -> ClusterState:
         raise RefusedError(
             f"{name} does not answer: {error}",
             reason="not-reporting",
-            hint=f"start it, or take it out with `raftctl member remove {name}`: it would be left behind",
+            hint=f"start it, or take it out with `raftctl member remove {name}` and out of the inventory:"
+            " it would be left behind; `raftctl member add` takes it in again",
         )
     return state
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from raftctl.api_client import ApiClient
 from raftctl.bootstrap.layout import Layout
@@ -20,6 +21,7 @@ from raftctl.cluster.state import HistoryEntry
 from raftctl.cluster.status_model import ClusterStatus
 from raftctl.controller.config import Secrets, load_secrets
 from raftctl.controller.guard_protocol import GuardFiles
+from raftctl.errors import MySQLError
 from raftctl.hosts.services import Unit
 from raftctl.mysql.accounts import replication_user
 from raftctl.mysql.client import Connection, Endpoint, connect
@@ -182,6 +184,57 @@ def fenced_by_its_guard(stage: Stage, status: ClusterStatus) -> HistoryEntry:
 
 def session_of(conn: Connection, pid: int | None) -> int | None:
     """Of the client that is this process."""
-    query = "SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '_pid'"
-    found = conn.scalar(f"{query} AND ATTR_VALUE = %s", (str(pid),))
+    found = conn.scalar(
+        "SELECT ID FROM performance_schema.processlist"
+        " JOIN performance_schema.session_connect_attrs ON ID = PROCESSLIST_ID"
+        " WHERE COMMAND = 'Sleep' AND ATTR_NAME = '_pid' AND ATTR_VALUE = %s",  # who is still logging in does not sleep
+        (str(pid),),
+    )
     return int(found) if found is not None else None
+
+
+# --- without a member ---------------------------------------------------------------------------------
+
+
+def test_a_dead_member_is_left_out_and_taken_in_again(calm_stage: Stage) -> None:
+    stage = reopened(calm_stage)
+    primary = stage.wait_healthy().primary
+    gone = next(name for name in stage.sandbox.layout.names if name != primary)
+    inventory, earlier = stage.sandbox.inventory, secrets_of(stage)
+    listed = inventory.read_text()
+    with stage.writing() as writer:
+        stage.sandbox.kill(gone, Target.HOST)
+        refused = raftctl(stage, "rotate", "passwords", "--yes")
+        assert (refused.returncode, "not-reporting" in refused.stderr) == (1, True), refused
+        assert raftctl(stage, "member", "remove", gone, "--yes").returncode == 0
+        inventory.write_text(without(listed, gone))
+        try:
+            rotate(stage, "passwords")
+        finally:
+            inventory.write_text(listed)
+        stage.sandbox.start(gone, Target.HOST)
+        host = stage.cluster.inventory.host(gone)
+        wait_until(lambda: takes_logins(own_endpoint(host, earlier)), what=f"mysqld of {gone} is up", timeout=90)
+        added = raftctl(stage, "member", "add", gone, "--yes", timeout=180.0)
+        assert added.returncode == 0, (added, stage.story())
+        stage.wait_healthy()
+        assert is_refused(own_endpoint(host, earlier))
+        assert is_let_in(own_endpoint(host, secrets_of(stage)))
+        rotate(stage, "passwords")  # its own for replication is made from the cluster key now
+        stage.wait_healthy()
+        assert writer.wait_for(20, 60)
+    assert stage.verify(writer).errors == 0
+
+
+def without(inventory: str, name: str) -> str:
+    document = yaml.safe_load(inventory)
+    for group in document["all"]["children"].values():
+        group["hosts"].pop(name)
+    return yaml.safe_dump(document)
+
+
+def takes_logins(endpoint: Endpoint) -> bool:
+    try:
+        return is_let_in(endpoint)
+    except MySQLError:
+        return False

@@ -54,5 +54,8 @@ def test_nothing_is_begun_without_a_member(ready, raftctl, what):
     assert done.returncode == 1
     assert error.startswith("error: db2 does not answer: ")
     assert error.endswith("(not-reporting)")
-    assert hint == "hint: start it, or take it out with `raftctl member remove db2`: it would be left behind"
+    assert hint == (
+        "hint: start it, or take it out with `raftctl member remove db2` and out of the inventory: it would be left"
+        " behind; `raftctl member add` takes it in again"
+    )
     assert files(ready) == before
