@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -42,6 +43,7 @@ SWITCHED_SETTINGS = {
 # Others work, with a disadvantage.
 ADVISED_SETTINGS = ("replica_net_timeout",)
 REQUIRED_PLUGINS = ("rpl_semi_sync_source", "rpl_semi_sync_replica", "clone")
+FORMER_PLUGINS = frozenset({"rpl_semi_sync_master", "rpl_semi_sync_slave"})
 
 _SETTING_MEND = "set it in the option file of mysqld and restart it"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -60,6 +62,7 @@ def judge(cluster: ClusterInventory, surveys: Mapping[str, HostSurvey], secrets:
         findings.append(Finding(cluster.name, "voters", Severity.WARN, even, mend))
     servers = {name: survey.mysql for name, survey in surveys.items() if survey.mysql is not None}
     findings += _unique(servers, "server_uuid", "delete auto.cnf in the data directory of one and restart it")
+    findings += _compatible(servers)
     set_already = {name: mysql for name, mysql in servers.items() if not is_to_be_configured(surveys[name])}
     findings += _unique(set_already, "server_id", _SETTING_MEND)
     return findings
@@ -109,6 +112,7 @@ def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[
         yield from findings
         yield from _plugins(host, found.mysql)
         yield from _network(host, found.mysql)
+    yield from _former_plugins(host, found.mysql)
     yield from _login(host, found.mysql)
     yield from _data(host, found.mysql)
 
@@ -240,6 +244,16 @@ def _plugins(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
         yield _fail(host.name, "plugins", f"not loaded: {', '.join(missing)}", mend)
 
 
+def _former_plugins(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
+    """The semi-sync plugins by the names they had before 8.0.26: a server with them does not load the present ones, and
+    does not start with their settings. https://dev.mysql.com/doc/refman/8.0/en/replication-semisync-installation.html
+    """
+    if former := sorted(FORMER_PLUGINS & mysql.plugins):
+        mend = "; ".join(f"UNINSTALL PLUGIN {name}" for name in former)
+        what = f"{', '.join(former)}: the former semi-sync plugins and the present ones exclude each other"
+        yield _fail(host.name, "plugins", what, f"{mend}; and take rpl_semi_sync_* out of the option files")
+
+
 def _port(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
     port = mysql.variables.get("port", "")
     if port != str(host.mysql_port):
@@ -295,6 +309,21 @@ def _data(host: InventoryHost, mysql: MySQLSurvey) -> Iterator[Finding]:
                 f"replicates from {channel.source_host}:{channel.source_port} on the channel {channel.name!r}",
                 "one source for each member: RESET REPLICA ALL FOR CHANNEL ... when that is no longer needed",
             )
+
+
+def _compatible(servers: Mapping[str, MySQLSurvey]) -> Iterator[Finding]:
+    """A replica may be newer than its source, not older, and CLONE wants one series: an upgrade passes through that,
+    nobody should stay there. https://dev.mysql.com/doc/refman/8.4/en/replication-compatibility.html"""
+    series: dict[str, tuple[int, int]] = {}
+    for host, mysql in servers.items():
+        with contextlib.suppress(MySQLError):
+            series[host] = ServerVersion.parse(mysql.version)[:2]
+    newest = max(series, key=lambda host: series[host], default="")
+    for host, found in series.items():
+        if found < series[newest]:
+            what = f"MySQL {servers[host].version} is older than {newest}'s {servers[newest].version}"
+            why = "it cannot follow that one, nor be copied to it"
+            yield Finding(host, "version", Severity.WARN, f"{what}: {why}", "upgrade it: playbooks/upgrade.yml")
 
 
 def _unique(servers: Mapping[str, MySQLSurvey], name: str, mend: str) -> Iterator[Finding]:

@@ -42,11 +42,6 @@ class ServerVersion(NamedTuple):
         return f"{self.major}.{self.minor}.{self.patch}"
 
     @property
-    def show_binary_log_status(self) -> str:
-        """The statement that names the current binary log file and position (renamed in 8.2.0)."""
-        return "SHOW BINARY LOG STATUS" if self >= (8, 2, 0) else "SHOW MASTER STATUS"
-
-    @property
     def reset_binary_logs(self) -> str:
         """The statement that deletes all binary logs and the GTID history (renamed in 8.2.0)."""
         return "RESET BINARY LOGS AND GTIDS" if self >= (8, 2, 0) else "RESET MASTER"

@@ -10,6 +10,7 @@ import pytest
 from raftctl.bootstrap.finding import Finding, Severity
 from raftctl.bootstrap.preflight import (
     ADVISED_SETTINGS,
+    REQUIRED_PLUGINS,
     REQUIRED_SETTINGS,
     failures,
     judge,
@@ -85,6 +86,11 @@ def test_good_hosts_pass_every_check() -> None:
             "plugins",
             "rpl_semi_sync_source, rpl_semi_sync_replica",
         ),
+        (
+            {"mysql": mysql_survey(2, plugins=frozenset({*REQUIRED_PLUGINS, "rpl_semi_sync_slave"}))},
+            "plugins",
+            "rpl_semi_sync_slave: the former semi-sync plugins",
+        ),
         ({"mysql": mysql_survey(2, tls=False)}, "network", "mysqld offers no TLS"),
         (
             {"mysql": mysql_survey(2, channels=(ReplicationChannel("reports", "h", 1),))},
@@ -154,6 +160,7 @@ def test_a_value_switched_at_run_time_says_nothing_about_the_next_start(switched
     [
         (mysql_survey(2, tables=UserTables(9, 3)), "3 tables are not InnoDB's"),
         (mysql_survey(2, missing_privileges=("CREATE USER",)), "the login cannot grant CREATE USER"),
+        (mysql_survey(2, version="8.0.36"), "MySQL 8.0.36 is older than db1's 8.4.3"),
     ],
 )
 def test_warnings(server: MySQLSurvey, what: str) -> None:
