@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -245,6 +245,13 @@ def _read(sock: socket.socket, response: http.client.HTTPResponse, deadline: flo
     return b"".join(parts)
 
 
+_NOT_YET_VALID, _EXPIRED = 9, 10  # of OpenSSL's x509_vfy.h
+_CERTIFICATE_MENDS: Final = {
+    _NOT_YET_VALID: ": the clock there or here is wrong",
+    _EXPIRED: ": `raftctl bootstrap` writes new ones",
+}
+
+
 def _refusal(answer: Answer) -> Refusal:
     try:
         refusal: Refusal = from_json(answer.body, Refusal)
@@ -259,7 +266,10 @@ def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:.3g} s"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
+        mend = _CERTIFICATE_MENDS.get(error.verify_code, "")
+        return f"its certificate is not accepted: {error.verify_message}{mend}"
+    if isinstance(error, ssl.SSLError) and "ALERT_CERTIFICATE_EXPIRED" in (error.reason or ""):
+        return "it does not accept the certificate here, which has expired: `raftctl bootstrap` writes new ones"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
     if isinstance(error, socket.gaierror):

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from raftctl.bootstrap.tls import KeyPair, create_authority, is_current, issue_operator
+from raftctl.bootstrap.tls import KeyPair, create_authority, days_left, is_current, issue_operator
 from raftctl.controller.config import Secrets, dump_secrets, load_secrets
 from raftctl.errors import RaftctlError, UsageError
 from raftctl.hosts.local import LocalHost
@@ -65,12 +65,13 @@ def prepare(
     they are complete. Raises UsageError when the directory holds only a part that cannot be completed."""
     new: list[NewFile] = []
     authority = read_pair(directory, "ca")
-    if authority is None:
-        if (directory / "secrets.json").exists():
-            raise UsageError(
-                f"{directory} has secrets.json and no certificate authority",
-                hint="copy ca.crt and ca.key from the machine that bootstrapped the cluster",
-            )
+    if authority is None and (directory / "secrets.json").exists():
+        raise UsageError(
+            f"{directory} has secrets.json and no certificate authority",
+            hint="copy ca.crt and ca.key from the machine that bootstrapped the cluster",
+        )
+    left = days_left(authority.certificate, now=now) if authority is not None else None
+    if authority is None or (left is not None and left <= 0):  # of one that has ended no certificate is worth anything
         authority = create_authority(cluster, now=now)
         new += files_of("ca", authority)
     client = read_pair(directory, "client")

@@ -121,10 +121,11 @@ def _certificate(host: InventoryHost, found: HostSurvey) -> Iterator[Finding]:
     left = found.certificate_days_left
     if left is None or left >= CERTIFICATE_WARNING_DAYS:
         return
-    what = f"the controller's certificate expires in {left:.0f} days" if left > 0 else "the certificate has expired"
-    yield Finding(
-        host.name, "certificate", Severity.WARN, what, "`raftctl rotate certificates`, or `raftctl bootstrap`"
-    )
+    if left > 0:
+        what, mend = f"the controller's certificate expires in {left:.0f} days", "`raftctl rotate certificates`"
+    else:
+        what, mend = "the controller's certificate has expired", "`raftctl bootstrap` writes new ones"
+    yield Finding(host.name, "certificate", Severity.WARN, what, mend)
 
 
 def _services(host: InventoryHost, found: HostSurvey) -> Iterator[Finding]:

@@ -185,8 +185,11 @@ class AnySandbox(abc.ABC):
             _unmask_and_start(host, unit)
         elif host.is_on():
             self._require_running(host)
-            for unit in host.configured_units(timeout=CALL_S):
-                _unmask_and_start(host, unit)
+            configured = host.configured_units(timeout=CALL_S)
+            for unit in map(Unit, host.units()):  # what is configured later must not find itself masked
+                host.services.unmask(unit, timeout=CALL_S)
+                if unit in configured:
+                    host.services.start(unit, timeout=CALL_S)
         else:
             self._turn_on(host)
 
