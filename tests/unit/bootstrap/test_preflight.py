@@ -106,7 +106,8 @@ def test_failures(found: dict[str, Any], check: str, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "what"), [(89.0, "the controller's certificate expires in 89 days"), (-1.0, "the certificate has expired")]
+    ("left", "what"),
+    [(89.0, "the controller's certificate expires in 89 days"), (-1.0, "the controller's certificate has expired")],
 )
 def test_a_certificate_that_expires_is_warned_of(left: float, what: str) -> None:
     complaint = only_complaint(certificate_days_left=left)
