@@ -44,7 +44,7 @@ class Cluster:
         by_ssh = self.via is Via.SSH
         closed = all(isinstance(answer, str) for answer in answers.values())
         if closed and self.via is Via.AUTO and timeout is None and self._has_ssh:
-            tunnelled = self._ask_api(self.ssh, members, SSH_SECONDS)
+            tunnelled = self._ask_by_ssh(members, SSH_SECONDS)
             if by_ssh := any(not isinstance(answer, str) for answer in tunnelled.values()):
                 answers = tunnelled
         via = dict.fromkeys(answers, "ssh") if by_ssh else {}
@@ -83,17 +83,17 @@ class Cluster:
         share = timeout / 3 if timeout else MEMBER_SECONDS
         answers: dict[str, Answer] = dict.fromkeys(members, "the controller was not asked")
         if self.via is Via.SSH:
-            return self._ask_api(self.ssh, members, timeout / 2 if timeout else SSH_SECONDS)
+            return self._ask_by_ssh(members, share if timeout else SSH_SECONDS)
         if self.via is not Via.DIRECT:
             answers.update(self._ask_api(self.api, members, share))
         if self.via is Via.API:
             return answers
-        silent = {
-            name: member
-            for name, member in members.items()
-            if member.role is not MemberRole.WITNESS and isinstance(answers[name], str)
-        }
-        return answers | self._ask_mysql(silent, answers, share)
+        return answers | self._ask_mysql(members, answers, share, tunnels=False)
+
+    def _ask_by_ssh(self, members: Mapping[str, Member], timeout: float) -> dict[str, Answer]:
+        """`timeout` is for each of three rounds."""
+        answers = self._ask_api(self.ssh, members, timeout)
+        return answers | self._ask_mysql(members, answers, timeout, tunnels=True)
 
     def _ask_api(self, api: ApiClient, members: Mapping[str, Member], timeout: float) -> dict[str, Answer]:
         """`timeout` is for each of two rounds: the second one asks those that only the log knows."""
@@ -108,18 +108,24 @@ class Cluster:
         return answers | api.fetch_all(added, "/v1/member", timeout, MemberFacts)
 
     def _ask_mysql(
-        self, silent: Mapping[str, Member], answers: Mapping[str, Answer], timeout: float
+        self, members: Mapping[str, Member], answers: Mapping[str, Answer], timeout: float, *, tunnels: bool
     ) -> dict[str, Answer]:
+        """Those of the inventory's `members` with MySQL whose controllers gave no answer."""
+        silent = {
+            name: member
+            for name, member in members.items()
+            if member.role is not MemberRole.WITNESS and isinstance(answers[name], str)
+        }
         if not silent:
             return {}
         from raftctl.cli.direct import ask_mysql
 
-        ask = ask_mysql(self.inventory, timeout)
+        ask = ask_mysql(self.inventory, timeout, tunnels=tunnels)
         found: dict[str, Answer] = {}
         for name, outcome in in_parallel(silent, ask, timeout).items():
             error = str(answers[name])
             if isinstance(outcome, str):
-                found[name] = f"{error}; MySQL: {outcome}"
+                found[name] = error if outcome in error else f"{error}; MySQL: {outcome}"  # SSH itself: said once
             else:
                 found[name] = DirectAnswer(mysql=outcome, error=error)
         return found

@@ -62,6 +62,20 @@ def test_mysql_directly_says_the_same(cluster: Stage):
             assert one["mysql"][field] == other["mysql"][field], (one["name"], field)
 
 
+def test_mysql_is_asked_through_ssh_where_the_controller_is_down(cluster: Stage):
+    """From where only SSH leads to the hosts: here each is this machine."""
+    primary = cluster.wait_healthy().primary
+    lost = next(name for name in ("db1", "db2", "db3") if name != primary)
+    cluster.sandbox.kill(lost, Target.CONTROLLER)
+    try:
+        found = status(cluster, "--via", "ssh")
+    finally:
+        cluster.sandbox.start(lost, Target.CONTROLLER)
+    (row,) = [member for member in found["members"] if member["name"] == lost]
+    assert (row["via"], row["raft"]["state"], row["mysql"]["state"]) == ("ssh", None, "replica")
+    cluster.wait_healthy()
+
+
 def test_switchover_there_and_back(cluster: Stage):
     before = cluster.wait_healthy().primary
     target = next(name for name in ("db1", "db2", "db3") if name != before)
