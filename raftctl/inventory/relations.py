@@ -60,8 +60,9 @@ def even_number(voters: int) -> str:
     """What is wrong with an even number of voters, "" for an odd one."""
     if voters % 2:
         return ""
+    survived = (voters - 1) // 2
     return (
-        f"{voters} voters: an even number survives no more failures than {voters - 1}, and half of them can do nothing"
+        f"{voters} voters: an even number survives the loss of {survived}, as {voters - 1} would; half can do nothing"
     )
 
 

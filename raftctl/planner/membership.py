@@ -392,4 +392,4 @@ def _steps_of_setting(state: ClusterState, wanted: SetMember) -> tuple[str, ...]
 
 
 def _warning(voters: int) -> str:
-    return f" (an even number survives no more failures than {voters - 1})" if voters % 2 == 0 else ""
+    return f" (an even number survives the loss of {(voters - 1) // 2}, as {voters - 1} do)" if voters % 2 == 0 else ""
