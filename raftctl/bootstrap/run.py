@@ -34,9 +34,9 @@ from raftctl.bootstrap.survey import (
     survey,
 )
 from raftctl.cluster.facts import MemberFacts
-from raftctl.cluster.state import ClusterState, Member, Phase, Settings
+from raftctl.cluster.state import ClusterState, Engine, Member, Phase, Settings
 from raftctl.controller.config import Secrets
-from raftctl.errors import NoQuorumError
+from raftctl.errors import NoQuorumError, RefusedError
 from raftctl.hosts.reach import reach, services_of
 from raftctl.hosts.services import Unit
 from raftctl.inventory.model import ClusterInventory, InventoryHost
@@ -120,6 +120,9 @@ class _Bootstrap:
         self._report = BootstrapReport(cluster=cluster.name, dry_run=dry_run)
 
     def run(self) -> BootstrapReport:
+        if self._cluster.engine is Engine.GROUP:
+            what, hint = "engine: group is not there yet", "leave it out: semi-sync works"
+            raise RefusedError(f"{self._cluster.name} -> raftctl -> {what}", reason="not-supported", hint=hint)
         if any(file.name == "ca.crt" for file in self._new_files):
             require_odd_number(self._cluster)  # no cluster was made from here: refused before any host is asked
         surveys = self._look()

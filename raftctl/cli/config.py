@@ -28,7 +28,7 @@ Changes = Annotated[
 @app.command("show")
 @with_options
 def show(options: Options) -> None:
-    """Show what the cluster follows, and where the inventory says otherwise."""
+    """Show what the cluster follows, and the inventory says."""
     from raftctl.cli.cluster import open_cluster
     from raftctl.cli.render import Cell, Column, console, emit, line, table
     from raftctl.inventory.load import as_written

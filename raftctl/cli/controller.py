@@ -23,7 +23,9 @@ def run(config: Config) -> None:
 
 @app.command("gate")
 def gate(config: Config) -> None:
-    """Wait until mysqld may start, and cut what a crash left unacknowledged. Run before every start of mysqld.
+    """Wait until mysqld may start; cut an unacknowledged tail.
+
+    Run before every start of mysqld.
 
     To start it undecided, make the file gate-open in the controller's directory: it counts for one start."""
     from raftctl.controller.gate import run as pass_gate
@@ -33,7 +35,7 @@ def gate(config: Config) -> None:
 
 @app.command("guard")
 def guard(config: Config) -> None:
-    """Run this host's guard: it fences mysqld when the controller does not keep it any more."""
+    """Run the guard: it fences mysqld in the controller's stead."""
     from raftctl.controller.guard_start import become_guard
 
     become_guard(config)
@@ -85,7 +87,10 @@ def hand_over(
     stop: Annotated[bool, typer.Option("--stop", help="Then stop mysqld: cleanly when nothing can be lost.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for the hand-over; fencing may take some more.")] = 30.0,
 ) -> None:
-    """Before a planned stop of this host or its mysqld: another member becomes primary, or mysqld is fenced."""
+    """Hand over before a planned stop, or fence mysqld.
+
+    Of this host or its mysqld: another member becomes primary first where one can.
+    """
     from raftctl.controller.hand_over import hand_over as hand_over_primary
 
     for line in hand_over_primary(config, stop=stop, timeout=timeout):

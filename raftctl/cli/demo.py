@@ -28,7 +28,10 @@ def demo(
         Path | None, typer.Option("--directory", help="Where to make the sandbox [default: a temporary directory].")
     ] = None,
 ) -> None:
-    """Three MySQL servers, a writer; the primary is killed; nothing acknowledged is lost. Leaves nothing behind."""
+    """Kill the primary of a new cluster; nothing is lost.
+
+    Three MySQL servers and a writer. Nothing acknowledged is lost, and nothing is left behind.
+    """
     import tempfile
 
     from raftctl.cli.progress import shown

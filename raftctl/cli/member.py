@@ -144,7 +144,10 @@ def remove(options: Options, name: Name, dry_run: DryRun = False, yes: Yes = Fal
 @app.command()
 @with_options
 def rejoin(options: Options, name: Name, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Let a member follow again when its data permits, or say why it does not; a removal under way is called off."""
+    """Let a member follow again, or say why it cannot.
+
+    Its data must permit that. A removal under way is called off.
+    """
     request = _Request(options, "rejoin", {"name": name})
     if not request.approved(f"Rejoin {name} to", dry_run=dry_run, yes=yes):
         return

@@ -44,7 +44,10 @@ def certificates(options: Options, authority: Authority = False, dry_run: DryRun
 @app.command()
 @with_options
 def passwords(options: Options, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Replace the passwords of raftctl's MySQL accounts, and the cluster key. Can be repeated when interrupted."""
+    """Replace the MySQL passwords and the cluster key.
+
+    Those of raftctl's own accounts. Can be repeated when it was interrupted.
+    """
     from raftctl.bootstrap import password_rotation
     from raftctl.cli.progress import shown
     from raftctl.inventory.load import find_inventory, load_inventory

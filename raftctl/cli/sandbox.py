@@ -62,7 +62,10 @@ def up(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A cluster setting: failover.cooldown=5s.")
     ] = None,
 ) -> None:
-    """Start and bootstrap a cluster in DIR; returns once it is healthy. Starts what is down of an existing one."""
+    """Start a cluster in DIR, or what is down of it.
+
+    Returns once it is healthy. A new one is bootstrapped.
+    """
     from raftctl.cli.progress import shown
     from raftctl.errors import RefusedError, UsageError
     from raftctl.sandbox.layout import BASE_IMAGE
@@ -94,7 +97,10 @@ def add(
     directory: Directory,
     witness: Annotated[bool, typer.Option("--witness", help="A host that only votes.")] = False,
 ) -> None:
-    """Start one more host and put it into the inventory; `raftctl member add NAME` makes it a member."""
+    """Start one more host, for `raftctl member add`.
+
+    It is put into the inventory; `raftctl member add NAME` makes it a member.
+    """
     from raftctl.cli.progress import shown
     from raftctl.sandbox.cluster import exclusive, open_sandbox
 
@@ -138,7 +144,10 @@ def stop(
     name: Member,
     target: Annotated[KillTarget, typer.Argument(metavar="[mysqld|controller|guard|host]")] = KillTarget.HOST,
 ) -> None:
-    """A planned stop, until `sandbox start`: a host or mysqld with the primary hands over first."""
+    """A planned stop: what has the primary hands over first.
+
+    It stays down until `sandbox start`.
+    """
     from raftctl.sandbox.cluster import Target, open_sandbox
 
     open_sandbox(directory).stop(name, Target(target.value))
@@ -191,7 +200,10 @@ def partition(
         bool, typer.Option("--one-way", help="Lose only what the first side sends to the second.")
     ] = False,
 ) -> None:
-    """Lose all packets between the sides; members not named form one more side. Adds to earlier partitions."""
+    """Lose all packets between the sides.
+
+    Members not named form one more side. Adds to earlier partitions.
+    """
     from raftctl.sandbox.cluster import open_sandbox
 
     open_sandbox(directory).partition([side.split(",") for side in sides], one_way=one_way)

@@ -71,6 +71,16 @@ def test_doctor_says_the_same(inventory: Path) -> None:
     assert not (inventory.parent / ".raftctl").exists()
 
 
+def test_an_engine_that_is_not_there_is_refused_and_not_replaced_by_another(inventory: Path) -> None:
+    inventory.write_text(inventory.read_text().replace("{raftctl: ,", "{raftctl: {engine: group},"))
+    done = raftctl(inventory, "bootstrap", "--yes")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: orders -> raftctl -> engine: group is not there yet (not-supported)",
+        "hint: leave it out: semi-sync works",
+    ]
+
+
 def test_a_bad_inventory_is_bad_usage(tmp_path: Path) -> None:
     path = tmp_path / "inventory.yaml"
     path.write_text("orders: {vars: {raftctl: {durabilty: all}}, hosts: {db1: }}")

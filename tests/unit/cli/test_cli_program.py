@@ -38,6 +38,12 @@ def test_every_command_has_one_line_in_the_list(raftctl):
     assert not [name for name, text in described.items() if text.endswith("...")], "a description must fit on its line"
 
 
+@pytest.mark.parametrize("group", ["config", "controller", "member", "rotate", "sandbox"])
+def test_every_subcommand_fits_on_its_line(raftctl, group):
+    listing = raftctl(group, "--help", columns=80).stdout.split("Commands:")[1].splitlines()
+    assert not [line for line in listing if line.endswith("...")]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_and_common_options(raftctl, command):
     done = raftctl(command, "--help")
