@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -32,6 +32,9 @@ Dial = Callable[[Member, float], socket.socket]
 CONNECT_SECONDS_MAX = 2.0  # a lost host must not use up the time in which another one could answer
 ONE_ANSWER_SECONDS = 2.0  # when several members are asked one after the other
 ANSWER_BYTES_MAX = 16 << 20
+
+_EXPIRED_ALERT = "ALERT_CERTIFICATE_EXPIRED"
+_BAD_CERTIFICATE_ALERT = "ALERT_BAD_CERTIFICATE"  # what OpenSSL says of one that is not yet valid
 
 
 class Answer(NamedTuple):
@@ -169,6 +172,10 @@ class ApiClient:
                 sock.settimeout(_left(deadline))
                 response = connection.getresponse()
                 return Answer(response.status, _read(sock, response, deadline))
+            except ssl.SSLError as error:
+                # TLS 1.3: a server refuses our certificate after our side of the handshake, and reads no request
+                refused = (error.reason or "").endswith((_EXPIRED_ALERT, _BAD_CERTIFICATE_ALERT))
+                raise CallError(_reason(error, timeout), sent=not refused) from None
             except (OSError, http.client.HTTPException) as error:
                 raise CallError(_reason(error, timeout), sent=True) from None
 
@@ -245,13 +252,6 @@ def _read(sock: socket.socket, response: http.client.HTTPResponse, deadline: flo
     return b"".join(parts)
 
 
-_NOT_YET_VALID, _EXPIRED = 9, 10  # of OpenSSL's x509_vfy.h
-_CERTIFICATE_MENDS: Final = {
-    _NOT_YET_VALID: ": the clock there or here is wrong",
-    _EXPIRED: ": `raftctl bootstrap` writes new ones",
-}
-
-
 def _refusal(answer: Answer) -> Refusal:
     try:
         refusal: Refusal = from_json(answer.body, Refusal)
@@ -266,11 +266,13 @@ def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:.3g} s"
     if isinstance(error, ssl.SSLCertVerificationError):
-        mend = _CERTIFICATE_MENDS.get(error.verify_code, "")
-        return f"its certificate is not accepted: {error.verify_message}{mend}"
-    if isinstance(error, ssl.SSLError) and "ALERT_CERTIFICATE_EXPIRED" in (error.reason or ""):
-        return "it does not accept the certificate here, which has expired: `raftctl bootstrap` writes new ones"
+        return f"its certificate is not accepted: {tls.why_not_accepted(error)}"
     if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        if reason.endswith(_EXPIRED_ALERT):
+            return "it does not accept the certificate here, which has expired: `raftctl bootstrap` writes new ones"
+        if reason.endswith(_BAD_CERTIFICATE_ALERT):
+            return "it does not accept the certificate here: the clock there or here is wrong"
         return f"TLS: {error.reason or error}"
     if isinstance(error, socket.gaierror):
         return f"unknown host: {error.strerror}"

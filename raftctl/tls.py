@@ -15,6 +15,8 @@ from raftctl.errors import UsageError
 FilePath = str | PathLike[str]
 
 _ROUNDS_MAX: Final = 10  # of a handshake in memory
+_NOT_YET_VALID: Final = 9  # X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED, also of the authority
+_HAS_EXPIRED: Final = 10
 OPERATOR: Final = "raftctl operator"  # with a space: no member can have this name
 
 
@@ -100,6 +102,15 @@ def authorities(context: ssl.SSLContext) -> tuple[str, ...]:
     return tuple(sorted(str(found["serialNumber"]) for found in context.get_ca_certs()))
 
 
+def why_not_accepted(error: ssl.SSLCertVerificationError) -> str:
+    """One line: what is wrong with the other side's certificate, or its authority, and what mends it."""
+    if error.verify_code == _HAS_EXPIRED:
+        return "certificate has expired: `raftctl bootstrap` writes new ones"
+    if error.verify_code == _NOT_YET_VALID:
+        return "certificate is not yet valid: the clock there or here is wrong"
+    return error.verify_message
+
+
 def _load(context: ssl.SSLContext, *, cert: FilePath | None, key: FilePath | None, ca: FilePath) -> None:
     try:
         context.load_verify_locations(cafile=ca)
@@ -114,6 +125,8 @@ def _load(context: ssl.SSLContext, *, cert: FilePath | None, key: FilePath | Non
 
 
 def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return why_not_accepted(error)
     if isinstance(error, ssl.SSLError):
         return error.reason or "it is damaged"
     return error.strerror or str(error)

@@ -5,7 +5,8 @@
     secrets.json            what the controllers and MySQL accounts authenticate with
 
 `raftctl rotate` also has ca-next.* or secrets-next.json there while it is under way.
-They are made once and then only completed: whoever bootstraps again needs these very files.
+They are made once and then only completed: whoever bootstraps again needs these very files. Expired certificates, the
+authority's too, are made anew: nobody accepts them any more.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from raftctl.bootstrap.tls import KeyPair, create_authority, days_left, is_current, issue_operator
+from raftctl.bootstrap.tls import KeyPair, begins, create_authority, has_ended, is_current, issue_operator
 from raftctl.controller.config import Secrets, dump_secrets, load_secrets
 from raftctl.errors import RaftctlError, UsageError
 from raftctl.hosts.local import LocalHost
@@ -62,16 +63,11 @@ def prepare(
     directory: Path, cluster: str, members: Iterable[str], *, now: dt.datetime
 ) -> tuple[Credentials, list[NewFile]]:
     """The credentials for a cluster with these data members, and the files that `save` must write for them: none when
-    they are complete. Raises UsageError when the directory holds only a part that cannot be completed."""
+    they are complete. Raises UsageError when the directory holds only a part that cannot be completed, and when its
+    authority's time has not come by this machine's clock."""
     new: list[NewFile] = []
-    authority = read_pair(directory, "ca")
-    if authority is None and (directory / "secrets.json").exists():
-        raise UsageError(
-            f"{directory} has secrets.json and no certificate authority",
-            hint="copy ca.crt and ca.key from the machine that bootstrapped the cluster",
-        )
-    left = days_left(authority.certificate, now=now) if authority is not None else None
-    if authority is None or (left is not None and left <= 0):  # of one that has ended no certificate is worth anything
+    authority = _authority(directory, now=now)
+    if authority is None:
         authority = create_authority(cluster, now=now)
         new += files_of("ca", authority)
     client = read_pair(directory, "client")
@@ -83,6 +79,32 @@ def prepare(
     if secrets != before:
         new.append(NewFile("secrets.json", dump_secrets(secrets), 0o600))
     return Credentials(authority, secrets), new
+
+
+def _authority(directory: Path, *, now: dt.datetime) -> KeyPair | None:
+    """The authority that signs; None when a new one is needed."""
+    try:
+        certificate = _HERE.read_file(str(directory / "ca.crt"))
+        if certificate is not None and has_ended(certificate, now=now):
+            return None  # with or without its key: a new one's may stand there already
+        authority = read_pair(directory, "ca")
+        if authority is not None and now < (since := begins(authority.certificate)):
+            raise UsageError(
+                f"{directory}/ca.crt is valid from {since:%Y-%m-%d %H:%M} UTC, and this machine's clock says "
+                f"{now:%Y-%m-%d %H:%M}",
+                hint="set this machine's clock",
+            )
+    except ValueError:
+        raise UsageError(
+            f"{directory}/ca.crt holds no certificate",
+            hint="copy ca.crt and ca.key from the machine that bootstrapped the cluster",
+        ) from None
+    if authority is None and (directory / "secrets.json").exists():
+        raise UsageError(
+            f"{directory} has secrets.json and no certificate authority",
+            hint="copy ca.crt and ca.key from the machine that bootstrapped the cluster",
+        )
+    return authority
 
 
 def save(directory: Path, files: Iterable[NewFile]) -> None:

@@ -23,6 +23,7 @@ from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import tls
 from raftctl.bootstrap.layout import Layout
+from raftctl.bootstrap.renewal import write_pair
 from raftctl.bootstrap.running import present_state
 from raftctl.bootstrap.tls import KeyPair
 from raftctl.cluster.facts import MemberFacts
@@ -35,7 +36,6 @@ Progress = Callable[[str], None]
 
 TIMEOUT_SECONDS: Final = 30.0  # for one controller to use what was written
 _CALL_SECONDS: Final = 2.0
-_FILES_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 _NEXT: Final = "ca-next"
 
@@ -133,12 +133,7 @@ class _Rotation:
         self._progress(f"{host.name}: writing a new certificate")
         member = self._members[host.name]
         pair = tls.issue_node(authority, host.name, host.address, now=self._now, uid=member.uid)
-        layout, machine = Layout(host.directory), reach(host)
-        machine.write_file(f"{layout.key}.new", pair.key, mode=0o600)
-        machine.write_file(f"{layout.certificate}.new", pair.certificate, mode=0o644)
-        # Both at once: a controller that starts with one of them finds that they do not fit.
-        move = 'mv -f "$1.new" "$1" && mv -f "$2.new" "$2"'
-        machine.run(["sh", "-c", move, "sh", layout.key, layout.certificate], timeout=_FILES_SECONDS)
+        write_pair(reach(host), Layout(host.directory), pair)
         serial = tls.serials(pair.certificate)[0]
         self._wait(host, lambda facts: facts.certificate is not None and facts.certificate.serial == serial)
 

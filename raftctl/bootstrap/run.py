@@ -6,6 +6,7 @@ of no return: before it the hosts' data is untouched except for what is seeded, 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ import msgspec
 
 from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
-from raftctl.bootstrap import formation, host_plan
+from raftctl.bootstrap import formation, host_plan, renewal
 from raftctl.bootstrap.finding import Finding, Severity
 from raftctl.bootstrap.host_plan import HostPlan
 from raftctl.bootstrap.layout import Layout
@@ -49,6 +50,7 @@ R = TypeVar("R")
 TIMEOUT_SECONDS = 120.0
 MYSQLD_START_SECONDS = 20.0
 _POLL_SECONDS = 0.5
+_TAKEN_SECONDS = 15.0  # for a running controller to use a new certificate
 
 
 class BootstrapReport(msgspec.Struct, kw_only=True):
@@ -86,8 +88,13 @@ def examine(cluster: ClusterInventory) -> list[Finding]:
 
     Raises UsageError when the operator's own files are at fault."""
     with_mysql = [host.name for host in cluster.hosts if host.has_mysql]
-    credentials, _ = own_files.prepare(cluster.credentials, cluster.name, with_mysql, now=dt.datetime.now(dt.UTC))
-    return _survey_all(cluster, credentials.secrets, admin_secret(cluster.admin))[1]
+    credentials, new = own_files.prepare(cluster.credentials, cluster.name, with_mysql, now=dt.datetime.now(dt.UTC))
+    findings = _survey_all(cluster, credentials.secrets, admin_secret(cluster.admin))[1]
+    stale = [file.name for file in new if (cluster.credentials / file.name).exists() and file.name.endswith(".crt")]
+    if stale:
+        what = f"{', '.join(stale)} in {cluster.credentials}: expired, or with less than a year left"
+        findings.append(Finding(cluster.name, "certificate", Severity.WARN, what, "`raftctl bootstrap` renews it"))
+    return findings
 
 
 def _survey_all(
@@ -117,15 +124,18 @@ class _Bootstrap:
         )
         self._known: Mapping[str, Member] = {}
         self._settings: Settings | None = None  # of a cluster that runs
+        self._cut_off = False  # dry run: nobody can be asked before certificates are renewed
         self._report = BootstrapReport(cluster=cluster.name, dry_run=dry_run)
 
     def run(self) -> BootstrapReport:
         if self._cluster.engine is Engine.GROUP:
             what, hint = "engine: group is not there yet", "leave it out: semi-sync works"
             raise RefusedError(f"{self._cluster.name} -> raftctl -> {what}", reason="not-supported", hint=hint)
-        if any(file.name == "ca.crt" for file in self._new_files):
+        if not (self._cluster.credentials / "secrets.json").exists():
             require_odd_number(self._cluster)  # no cluster was made from here: refused before any host is asked
         surveys = self._look()
+        if self._cut_off:
+            return self._report
         state = self._existing(surveys)
         first: FirstPrimary | None = None
         if state is None:
@@ -157,10 +167,42 @@ class _Bootstrap:
     def _look(self) -> dict[str, HostSurvey]:
         self._progress("checking the hosts")
         surveys, findings = self._survey_settled()
-        if failures(findings):
+        if self._renew_certificates(surveys):
+            surveys, findings = self._survey_settled()
+        if failures(findings) and not self._cut_off:
             raise PreflightError(findings)
         self._report.warnings = [finding for finding in findings if finding.severity is Severity.WARN]
         return surveys
+
+    def _renew_certificates(self, surveys: Mapping[str, HostSurvey]) -> bool:
+        """Replace those that nobody accepts any more, whatever else is wrong. Whether there were any."""
+        authority = self._credentials.authority
+        cluster_id = self._credentials.secrets.cluster_id
+        hosts = renewal.ended(self._cluster, surveys, authority.certificate, cluster_id, now=self._now)
+        own = [file.name for file in self._new_files if file.name.endswith(".crt")]
+        known = any(found.config and found.config.cluster_id == cluster_id for found in surveys.values())
+        if not hosts and not (own and known):
+            return False
+        self._note([f"certificates renewed in {self._cluster.credentials}: {', '.join(own)}"] if own else [])
+        self._note(f"{host.name}: certificate renewed, without a restart" for host in hosts)
+        if self._report.dry_run:
+            self._note([f"{self._cluster.name}: what else is missing is looked for afterwards"])
+            self._cut_off = True
+            return False
+        own_files.save(self._cluster.credentials, self._new_files)
+        self._new_files = []
+
+        def work(host: InventoryHost) -> None:
+            self._progress(f"{host.name}: writing a new certificate")
+            renewal.renew(host, surveys[host.name], authority, now=self._now)
+
+        _on_all(work, hosts)
+        api = ApiClient.from_directory(self._cluster.credentials)
+        for host in hosts:
+            if surveys[host.name].controller_active:
+                with contextlib.suppress(NoQuorumError):  # what else is wrong with it is found next
+                    formation.wait_for_member(api, host.member, timeout=_TAKEN_SECONDS)
+        return True
 
     def _survey_settled(self) -> tuple[dict[str, HostSurvey], list[Finding]]:
         """The hosts once no mysqld is in the middle of a CLONE or of a start: an interrupted bootstrap leaves such."""

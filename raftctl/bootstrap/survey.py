@@ -87,7 +87,9 @@ class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
     config: ControllerConfig | None = None
     config_error: str = ""
     restart_pending: bool = False
-    certificate_days_left: float | None = None  # of the controller's; None when there is none
+    certificate: bytes = b""  # the controller's; empty when there is none
+    certificate_days_left: float | None = None
+    authorities: bytes = b""  # that the controller trusts
     measures: Measures | None = None
     measures_error: str = ""
     mysql: MySQLSurvey | None = None
@@ -171,11 +173,18 @@ def _survey_config(host: InventoryHost, machine: Host, found: HostSurvey) -> Hos
         data = machine.read_file(path)
         config = parse_config(data, name=path) if data is not None else None
         pending = machine.read_file(Layout(host.directory).restart_pending) is not None
-        certificate = machine.read_file(Layout(host.directory).certificate)
+        certificate = machine.read_file(Layout(host.directory).certificate) or b""
+        authorities = machine.read_file(Layout(host.directory).authority) or b""
     except (HostError, UsageError) as error:
         return msgspec.structs.replace(found, config_error=_plain(error, host))
-    left = days_left(certificate or b"", now=dt.datetime.now(dt.UTC))
-    return msgspec.structs.replace(found, config=config, restart_pending=pending, certificate_days_left=left)
+    return msgspec.structs.replace(
+        found,
+        config=config,
+        restart_pending=pending,
+        certificate=certificate,
+        certificate_days_left=days_left(certificate, now=dt.datetime.now(dt.UTC)),
+        authorities=authorities,
+    )
 
 
 def _survey_mysql(found: HostSurvey, *, own: Endpoint, admin: Endpoint) -> HostSurvey:

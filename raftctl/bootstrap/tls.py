@@ -61,12 +61,12 @@ def issue_operator(authority: KeyPair, *, now: dt.datetime) -> KeyPair:
 def is_current(
     pair: KeyPair, authority: bytes, *, now: dt.datetime, member: str = "", address: str = "", uid: str = ""
 ) -> bool:
-    """Whether the certificate is the (first) authority's and its key's, has more than a year left and, for a member's,
-    names `member`, `address` and `uid`. False for rubbish, too."""
+    """Whether the certificate is the (first) authority's and its key's, is valid now and for more than a year and, for
+    a member's, names `member`, `address` and `uid`. False for rubbish, too."""
     if not (fits(pair) and is_signed_by(pair.certificate, authority)):
         return False
     certificate = x509.load_pem_x509_certificate(pair.certificate)
-    if certificate.not_valid_after_utc - now < _RENEW_BEFORE_END:
+    if now < certificate.not_valid_before_utc or certificate.not_valid_after_utc - now < _RENEW_BEFORE_END:
         return False
     if not member:
         return True
@@ -104,6 +104,41 @@ def days_left(certificate: bytes, *, now: dt.datetime) -> float | None:
     except ValueError:
         return None
     return left / dt.timedelta(days=1)
+
+
+def has_ended(certificate: bytes, *, now: dt.datetime) -> bool:
+    """Whether the (first) certificate's time is over. False for rubbish."""
+    left = days_left(certificate, now=now)
+    return left is not None and left <= 0
+
+
+def begins(certificate: bytes) -> dt.datetime:
+    """From when on the (first) certificate is valid. Raises ValueError for rubbish."""
+    return x509.load_pem_x509_certificate(certificate).not_valid_before_utc
+
+
+def present(certificates: bytes, *, now: dt.datetime) -> frozenset[x509.Certificate]:
+    """Those that are valid now, as far as time goes. None of rubbish."""
+    try:
+        found = x509.load_pem_x509_certificates(certificates)
+    except ValueError:
+        return frozenset()
+    return frozenset(c for c in found if c.not_valid_before_utc <= now < c.not_valid_after_utc)
+
+
+def is_accepted(certificate: bytes, authorities: bytes, *, now: dt.datetime) -> bool:
+    """Whether those who trust `authorities` accept it now."""
+    issuers = present(authorities, now=now)
+    return bool(present(certificate, now=now)) and any(is_signed_by(certificate, _pem(issuer)) for issuer in issuers)
+
+
+def uid_in(certificate: bytes) -> str | None:
+    """The member's uid in a member's certificate; None for rubbish."""
+    try:
+        subject = x509.load_pem_x509_certificate(certificate).subject
+    except ValueError:
+        return None
+    return next((str(a.value) for a in subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)), "")
 
 
 def serials(certificates: bytes) -> list[str]:

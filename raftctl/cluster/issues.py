@@ -123,7 +123,10 @@ def _member_issues(state: ClusterState | None, row: MemberRow) -> Iterator[Issue
     if state and state.leaving == row.name:
         yield Issue(IssueCode.LEAVING, row.name, "it is being removed")
     if row.certificate_days_left is not None and row.certificate_days_left < CERTIFICATE_WARNING_DAYS:
-        text = f"its certificate expires in {row.certificate_days_left:.0f} days: `raftctl rotate certificates`"
+        left = row.certificate_days_left
+        text = f"its certificate expires in {left:.0f} days: `raftctl rotate certificates`"
+        if left <= 0:
+            text = "its certificate has expired: `raftctl bootstrap` writes new ones"
         yield Issue(IssueCode.CERTIFICATE_EXPIRES, row.name, text)
     mysql = row.mysql
     if mysql is None or mysql.state is None:

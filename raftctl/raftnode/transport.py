@@ -34,7 +34,7 @@ from raftctl.raftnode.wire import (
     Refused,
     encode_message,
 )
-from raftctl.tls import Subject
+from raftctl.tls import Subject, why_not_accepted
 
 CONNECT_TIMEOUT: Final = 1.0
 BACKOFF_MIN: Final = 0.020
@@ -277,7 +277,7 @@ class PeerTransport:
                 try:
                     await self._dial(peer)
                 except ssl.SSLCertVerificationError as error:
-                    detail = f"{peer.node_id}: {error.verify_message}"
+                    detail = f"{peer.node_id}: {why_not_accepted(error)}"
                     self._report(
                         NodeEventKind.CONNECTION_REFUSED, peer.address.host, detail, reason=Refusal.CERTIFICATE
                     )

@@ -134,6 +134,10 @@ class FakeCluster:
         self._write_credentials()
 
     @property
+    def authority(self) -> KeyPair:
+        return self._credentials.authority
+
+    @property
     def inventory(self) -> Path:
         return self.directory / "inventory.yaml"
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from raftctl.bootstrap.credentials import exclusive, new_password, prepare, save
+from raftctl.bootstrap.tls import is_accepted
+from raftctl.controller.config import load_secrets
 from raftctl.errors import RaftctlError, UsageError
 
 NOW = dt.datetime.now(dt.UTC)
@@ -62,6 +64,28 @@ def test_a_client_certificate_about_to_expire_is_renewed(directory: Path) -> Non
     complete(directory, "db1")
     _, files = prepare(directory, "orders", ["db1"], now=NOW + dt.timedelta(days=9.5 * 365))
     assert [file.name for file in files] == ["client.key", "client.crt"]
+
+
+@pytest.mark.parametrize("interrupted_after", range(5))
+def test_an_authority_that_has_ended_is_replaced_also_after_an_interruption(
+    directory: Path, interrupted_after: int
+) -> None:
+    complete(directory, "db1")
+    before, later = load_secrets(directory / "secrets.json"), NOW + dt.timedelta(days=21 * 365)
+    _, files = prepare(directory, "orders", ["db1"], now=later)
+    assert [file.name for file in files] == ["ca.key", "ca.crt", "client.key", "client.crt"]
+    save(directory, files[:interrupted_after])
+    credentials, files = prepare(directory, "orders", ["db1"], now=later)
+    save(directory, files)
+    assert is_accepted((directory / "client.crt").read_bytes(), credentials.authority.certificate, now=later)
+    assert prepare(directory, "orders", ["db1"], now=later)[1] == []
+    assert load_secrets(directory / "secrets.json") == before
+
+
+def test_a_clock_in_the_past_is_not_worked_around(directory: Path) -> None:
+    complete(directory, "db1")
+    with pytest.raises(UsageError, match="this machine's clock says"):
+        prepare(directory, "orders", ["db1"], now=NOW - dt.timedelta(days=30))
 
 
 @pytest.mark.parametrize(("lost", "message"), [("ca.key", "has ca.crt and no ca.key"), ("ca.crt", "has secrets.json")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import socket
 import ssl
 import threading
@@ -12,8 +13,9 @@ import pytest
 
 from raftctl import tls
 from raftctl.api_client import ANSWER_BYTES_MAX, ApiClient, CallError, in_parallel, split_address
+from raftctl.bootstrap.tls import create_authority, issue_node, issue_operator
 from raftctl.cluster.state import Member
-from raftctl.errors import NoQuorumError, RefusedError
+from raftctl.errors import NoQuorumError, RefusedError, UsageError
 from tests.support.fake_controllers import FakeCluster
 from tests.support.member_facts import member
 
@@ -54,6 +56,40 @@ def test_certificate_of_another_member_is_refused(orders, client):
         client.get(member("db2", api=db1.api), "/v1/thing", 30.0, dict)
     assert not caught.value.sent
     assert orders.controllers["db1"].requests == [], "nothing was sent to the wrong member"
+
+
+@pytest.mark.parametrize(
+    ("days", "what"),
+    [
+        (-4000, "the certificate here, which has expired: `raftctl bootstrap` writes new ones"),
+        (30, "does not accept the certificate here: the clock there or here is wrong"),
+    ],
+)
+def test_a_client_certificate_out_of_its_time_is_told(orders, tmp_path, days, what):
+    directory = orders.directory / ".raftctl" / "orders"
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+    pair = issue_operator(orders.authority, now=now)
+    (tmp_path / "crt").write_bytes(pair.certificate)
+    (tmp_path / "key").write_bytes(pair.key)
+    client = ApiClient(tls.client_context(directory / "ca.crt", tmp_path / "crt", tmp_path / "key"))
+    with pytest.raises(CallError, match=what) as caught:
+        client.call(listening(orders, "db1"), "POST", "/v1/thing", timeout=30.0, body=b"{}")
+    assert not caught.value.sent
+    assert orders.controllers["db1"].requests == []
+
+
+@pytest.mark.parametrize(
+    ("days", "what"), [(-4000, "has expired: `raftctl bootstrap` writes new ones"), (30, "not yet valid: the clock")]
+)
+def test_a_certificate_out_of_its_time_is_told(tmp_path, days, what):
+    now = dt.datetime.now(dt.UTC)
+    authority = create_authority("orders", now=now)
+    pair = issue_node(authority, "db1", "192.0.2.1", now=now + dt.timedelta(days=days))
+    for name, data in {"ca": authority.certificate, "crt": pair.certificate, "key": pair.key}.items():
+        (tmp_path / name).write_bytes(data)
+    server = tls.server_context(tmp_path / "crt", tmp_path / "key", tmp_path / "ca")
+    with pytest.raises(UsageError, match=what):
+        tls.try_out(server, tls.client_context(tmp_path / "ca"), "db1")
 
 
 def test_plain_http_server_is_one_line(client):
