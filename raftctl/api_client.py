@@ -273,6 +273,8 @@ def _reason(error: Exception, timeout: float) -> str:
             return "it does not accept the certificate here, which has expired: `raftctl bootstrap` writes new ones"
         if reason.endswith(_BAD_CERTIFICATE_ALERT):
             return "it does not accept the certificate here: the clock there or here is wrong"
+        if isinstance(error, ssl.SSLEOFError):  # its alert may be lost when it hangs up
+            return "it hung up: does it accept the certificate here, and do the clocks agree?"
         return f"TLS: {error.reason or error}"
     if isinstance(error, socket.gaierror):
         return f"unknown host: {error.strerror}"

@@ -232,8 +232,9 @@ def survey_mysql(conn: Connection, *, is_admin: bool, own_account: bool) -> MySQ
         variables=variables,
         dynamic=dynamic,
         plugins=plugins,
-        gtid_executed=GTIDSet.parse(variables["gtid_executed"]),
-        gtid_purged=GTIDSet.parse(variables["gtid_purged"]),
+        # global_variables cuts values off at 1024 characters
+        gtid_executed=GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_executed")),
+        gtid_purged=GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_purged")),
         tables=tables,
         tls=tls.get("Enabled", "").lower() == "yes",
         channels=tuple(ReplicationChannel(row["CHANNEL_NAME"], row["HOST"], row["PORT"]) for row in channels),

@@ -19,6 +19,7 @@ import pytest
 from raftctl.api_client import split_address
 from raftctl.cli.cluster import Cluster, open_cluster
 from raftctl.cli.demo import read_option_file
+from raftctl.cli.history import newest
 from raftctl.cli.options import Options
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.state import HistoryEntry
@@ -77,7 +78,7 @@ class Stage:
             assert self.wait_healthy().primary == member
 
     def history(self) -> list[HistoryEntry]:
-        return self.cluster.api.fetch(self.cluster.inventory.members(), "/v1/history", 5.0, list[HistoryEntry])
+        return newest(self.cluster)
 
     def story(self) -> list[str]:
         try:

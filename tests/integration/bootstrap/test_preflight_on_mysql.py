@@ -13,6 +13,7 @@ import pytest
 from raftctl.bootstrap.finding import Finding, Severity
 from raftctl.bootstrap.preflight import failures, judge
 from raftctl.bootstrap.survey import HostSurvey, own_endpoint, survey
+from raftctl.cluster.gtid import GTIDSet
 from raftctl.controller.config import Secrets
 from raftctl.inventory.load import parse_inventory
 from raftctl.inventory.model import ClusterInventory
@@ -99,6 +100,18 @@ def test_raftctls_accounts_and_the_users_tables_are_seen(mysqld_factory: MySQLFa
     own = look(cluster, admin_password="wrong").mysql
     assert own is not None, "raftctl's own account does when the DBA's login fails"
     assert (own.own_account, own.tables, own.accounts) == (True, None, {"db1"})
+
+
+def test_the_gtids_of_a_long_life_are_read_whole(mysqld_factory: MySQLFactory, tmp_path: Path) -> None:
+    """Each failover and each CLONE may leave another server UUID in them; performance_schema cuts values off."""
+    server = mysqld_factory("db1")
+    gtids = GTIDSet.parse(",".join(f"{number:08x}-0000-11f1-b633-02fc00000001:1-1000" for number in range(100)))
+    with connect(root(server), timeout=30) as conn:
+        conn.execute("SET GLOBAL super_read_only = OFF")
+        conn.execute("SET GLOBAL gtid_purged = %s", (str(gtids),))
+    found = look(cluster_of(server, tmp_path)).mysql
+    assert found is not None
+    assert (found.gtid_executed, found.gtid_purged) == (gtids, gtids)
 
 
 def test_settings_that_lose_writes_fail(mysqld_factory: MySQLFactory, tmp_path: Path) -> None:
