@@ -73,10 +73,11 @@ def test_a_client_certificate_out_of_its_time_is_told(orders, tmp_path, days, wh
     (tmp_path / "crt").write_bytes(pair.certificate)
     (tmp_path / "key").write_bytes(pair.key)
     client = ApiClient(tls.client_context(directory / "ca.crt", tmp_path / "crt", tmp_path / "key"))
+    there = listening(orders, "db1")
 
     def refusal() -> CallError | None:
         with pytest.raises(CallError) as caught:
-            client.call(listening(orders, "db1"), "POST", "/v1/thing", timeout=30.0, body=b"{}")
+            client.call(there, "POST", "/v1/thing", timeout=30.0, body=b"{}")
         return caught.value if what in str(caught.value) else None
 
     told = wait_until(refusal, what="an alert that is not lost when the server hangs up")
