@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,7 @@ SPEAKS_SECONDS: Final = 1.0  # a controller heard this recently is at work
 OWN_LADDER_SECONDS: Final = 3.0  # which the controller gets to fence by itself
 AWAY_SECONDS: Final = 1.0  # between two ticks
 RETRY_SECONDS: Final = 0.5
+FILE_RETRY_SECONDS: Final = 5.0
 PREPARE_SECONDS: Final = 1.0  # between two looks whether the ladder's connection is still there
 CALL_SECONDS: Final = 2.0
 USUAL_LEASE_SECONDS: Final = 4.0
@@ -129,7 +131,7 @@ class Guard:
         self._socket = _bind(files.guard_socket)
 
     def run(self) -> None:
-        """For ever. Raises OSError when the directory is not usable any more: the service manager restarts it."""
+        """For ever."""
         known = f"a lease lasts {self._watch.ttl:g} s" if self._watch.ttl else "there is no cluster yet"
         logger.info("guards mysqld of %s; %s", self._node, known)
         before = clock.now()
@@ -190,12 +192,17 @@ class Guard:
 
     def _remember(self, ttl: float) -> None:
         draft = self._files.memory.with_suffix(".tmp")
-        with draft.open("w") as file:
-            json.dump({"ttl": ttl}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._files.memory)
-        self._remembered = ttl
+        try:
+            with draft.open("w") as file:
+                json.dump({"ttl": ttl}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._files.memory)
+        except OSError as error:  # a full disk: this process knows it all the same
+            logger.warning("cannot write %s: %s", self._files.memory, error.strerror)
+            time.sleep(FILE_RETRY_SECONDS)
+        else:
+            self._remembered = ttl
 
     def _revive(self, silent_pid: int | None) -> None:
         try:
@@ -234,12 +241,13 @@ def _bind(path: Path) -> socket.socket:
 
 
 def recall(files: GuardFiles) -> float:
-    """The lease's length as the last guard here knew it; 0.0 for none. A damaged file says that there was one."""
+    """The lease's length as the last guard here knew it; 0.0 for none. A file that cannot be read says that there was
+    one."""
     try:
         return float(json.loads(files.memory.read_text())["ttl"])
     except FileNotFoundError:
         return 0.0
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return USUAL_LEASE_SECONDS
 
 

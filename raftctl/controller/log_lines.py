@@ -5,23 +5,23 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import queue
-import sys
 import threading
 from typing import Final
 
 LINES_MAX: Final = 10_000
+_STDERR: Final = 2
 LAST_SECONDS: Final = 1.0  # for what is left when the process ends
 
 
 class LogLines(logging.Handler):
-    """A thread writes the lines to stderr. While it cannot, so many are kept, and of those after them it tells the
-    number."""
+    """A thread writes the lines to stderr. While it cannot, so many are kept, and it tells how many are `missing`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: queue.Queue[str | None] = queue.Queue(LINES_MAX)
-        self._missing = 0
+        self.missing = 0
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
@@ -29,7 +29,7 @@ class LogLines(logging.Handler):
         try:
             self._lines.put_nowait(self.format(record))
         except queue.Full:
-            self._missing += 1
+            self.missing += 1
 
     def finish(self) -> None:
         """Give what is left a moment."""
@@ -40,12 +40,24 @@ class LogLines(logging.Handler):
         self._thread.join(LAST_SECONDS)
 
     def _write_all(self) -> None:
-        for line in iter(self._lines.get, None):
-            sys.stderr.write(f"{line}\n")
-            if self._missing and self._lines.empty():
-                sys.stderr.write(f"{self._missing} lines could not be written\n")
-                self._missing = 0
-            sys.stderr.flush()
+        while True:
+            line = self._lines.get()
+            try:
+                if line is not None:
+                    _write(line)
+                if self.missing and self._lines.empty():
+                    _write(f"{self.missing} lines could not be written")
+                    self.missing = 0
+            except OSError:  # journald is being restarted, or there is no space
+                self.missing += 1
+            if line is None:
+                return
+
+
+def _write(line: str) -> None:
+    data = f"{line}\n".encode(errors="replace")
+    while data:
+        data = data[os.write(_STDERR, data) :]
 
 
 def log_to_stderr(who: str) -> None:

@@ -48,7 +48,11 @@ def run_here(argv: Sequence[str], timeout: float) -> Outcome:
     if not _threads.acquire(blocking=False):
         raise HostError(f"cannot run {argv[0]}: {THREADS_MAX} programs have not ended yet")
     outcome: Future[Outcome] = Future()
-    threading.Thread(target=_run_into, args=(outcome, argv, timeout), name=argv[0], daemon=True).start()
+    try:
+        threading.Thread(target=_run_into, args=(outcome, argv, timeout), name=argv[0], daemon=True).start()
+    except RuntimeError as error:
+        _threads.release()
+        raise HostError(f"cannot run {argv[0]}: {error}") from None
     try:
         return outcome.result(timeout)
     except (TimeoutError, subprocess.TimeoutExpired):
@@ -110,7 +114,10 @@ class SystemdServices:
 
     def main_pid(self, unit: Unit, *, timeout: float) -> int | None:
         answer = self._systemctl(timeout, "show", "--property=MainPID", "--value", self._names[unit])
-        return int(answer or 0) or None
+        try:
+            return int(answer or 0) or None
+        except ValueError:
+            raise HostError(f"systemctl says {answer!r} is the process of {self._names[unit]}") from None
 
     def mask(self, unit: Unit, *, timeout: float) -> None:
         self._systemctl(timeout, "mask", "--runtime", self._names[unit])

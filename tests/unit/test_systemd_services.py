@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -66,6 +68,34 @@ def test_failures_are_one_line() -> None:
     masked = Outcome(1, b"", b"Failed to start mysql.service: Unit mysql.service is masked.\nmore\n")
     with pytest.raises(HostError, match=r"^systemctl start mysql.service: Failed to start .* is masked\.$"):
         SystemdServices(Recorded(masked)).start(Unit.MYSQLD, timeout=5)
+
+
+def test_what_is_no_process_id_is_one_line() -> None:
+    with pytest.raises(HostError, match=r"systemctl says 'n/a' is the process of mysql\.service"):
+        SystemdServices(Recorded(said("n/a"))).main_pid(Unit.MYSQLD, timeout=5)
+
+
+NO_ROOM = """
+import resource
+from raftctl.errors import HostError
+from raftctl.hosts.systemd import THREADS_MAX, run_here
+
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), resource.RLIM_INFINITY))
+for _ in range(THREADS_MAX + 1):
+    try:
+        run_here(["true"], 5.0)
+    except HostError as error:
+        told = str(error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(told)
+print(run_here(["true"], 30.0).status)
+"""
+
+
+def test_a_host_without_room_for_a_thread() -> None:
+    done = subprocess.run([sys.executable, "-c", NO_ROOM], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["cannot run true: can't start new thread", "0"], done.stderr
 
 
 def test_run_here_has_a_deadline() -> None:

@@ -31,6 +31,12 @@ def test_a_damaged_memory_says_that_there_was_a_cluster(tmp_path: Path, content:
     assert recall(files) == USUAL_LEASE_SECONDS
 
 
+def test_a_memory_that_cannot_be_read_says_so_too(tmp_path: Path) -> None:
+    files = GuardFiles(tmp_path)
+    files.memory.mkdir()
+    assert recall(files) == USUAL_LEASE_SECONDS
+
+
 def test_a_guard_remembers_how_long_a_lease_lasts(tmp_path: Path) -> None:
     files = GuardFiles(tmp_path)
     files.memory.write_text('{"ttl": 2.5}')

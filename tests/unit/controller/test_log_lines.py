@@ -57,3 +57,30 @@ def test_a_process_ends_although_nobody_reads() -> None:
         os.close(reading)
         os.close(writing)
     assert done.returncode == 0
+
+
+NOBODY_AND_SOMEBODY = """
+import logging
+import os
+import time
+from raftctl.controller.log_lines import log_to_stderr
+
+log_to_stderr("db1")
+somebody = os.dup(2)
+nobody, end = os.pipe()
+os.dup2(end, 2)
+os.close(nobody)
+logging.info("lost")
+while logging.getLogger().handlers[0].missing == 0:
+    time.sleep(0.01)
+os.dup2(somebody, 2)
+logging.info("end")
+"""
+
+
+def test_it_goes_on_when_somebody_takes_lines_again() -> None:
+    done = subprocess.run([sys.executable, "-c", NOBODY_AND_SOMEBODY], stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 0
+    end, told = done.stderr.decode().splitlines()
+    assert end.endswith(" db1 end")
+    assert told == "1 lines could not be written"
