@@ -41,11 +41,11 @@ integration: $(READY) ## tests on real MySQL, real processes, real networks: the
 	@# each waits more than it computes
 	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target on-mysql on-clusters on-hosts
 
-on-mysql: $(READY) ## tests of single parts on real servers
-	$(BIN)/pytest tests/integration -m 'not long' -q
+on-mysql: $(READY) ## tests of single parts on real servers, and three minutes of chaos
+	$(BIN)/pytest tests/integration tests/chaos -m 'not long' -q
 
-on-clusters: $(READY) ## faults and chaos on local clusters in network namespaces; needs root
-	$(BIN)/pytest tests/e2e tests/chaos -m 'not long' -q
+on-clusters: $(READY) ## faults on local clusters in network namespaces; needs root
+	$(BIN)/pytest tests/e2e -m 'not long' -q
 
 on-hosts: $(READY) ## bootstrap, faults, membership and playbooks over SSH on container hosts; needs root and a Docker engine
 	$(BIN)/pytest tests/containers -m 'not long' -q

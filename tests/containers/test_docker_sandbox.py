@@ -31,6 +31,7 @@ def docker_stage() -> Iterator[Stage]:
     assert what_is_there(tag) == "", "`down --purge` removes everything"
 
 
+@pytest.mark.long
 def test_a_host_without_power_is_replaced_and_returns(docker_stage: Stage) -> None:
     stage = docker_stage
     old = stage.wait_healthy().primary
@@ -59,6 +60,7 @@ def test_a_partition_fails_over_and_heals(docker_stage: Stage) -> None:
     stage.verify(writer)
 
 
+@pytest.mark.long
 def test_units_are_killed_frozen_and_started(docker_stage: Stage) -> None:
     stage = docker_stage
     primary = stage.wait_healthy().primary

@@ -51,6 +51,7 @@ def test_a_rolling_upgrade_loses_no_write_and_changes_nothing_the_second_time(in
     assert installed.play("upgrade.yml", mysql_packages=PACKAGES) == 0
 
 
+@pytest.mark.long
 def test_uninstall_leaves_mysql_and_its_data(installed: ContainerHosts) -> None:
     stage = installed.stage()
     primary = stage.wait_healthy().primary
