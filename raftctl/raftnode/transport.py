@@ -236,7 +236,7 @@ class PeerTransport:
 
     async def renewed(self) -> None:
         """Returns when all connections are as `set_tls` or `set_keys` last said."""
-        if self._renewing is not None:
+        while self._renewing is not None and not self._renewing.done():  # a later one may take its place meanwhile
             await asyncio.wait([self._renewing])
 
     def _renew(self, reason: str) -> None:
