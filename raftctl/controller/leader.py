@@ -128,10 +128,10 @@ class Leader:
                 self._current = self._leads
             verdict = decide(self._log.state, self.view())
             await self._tell(verdict.refusals)
-            if verdict.command is not None:
-                await self._propose(verdict.command)
             if verdict.reshape is not None:
                 await self._reshape(verdict.reshape)
+            if verdict.command is not None:
+                await self._propose(verdict.command)
         except (NotLeader, ProposalLost, TimeoutError) as error:
             # Another leader decides, or the next look does: nothing is carried over.
             logger.info("decision not committed: %s", error or type(error).__name__)
@@ -154,7 +154,8 @@ class Leader:
         self._wake.set()
 
     async def _tell(self, refusals: tuple[Refusal, ...]) -> None:
-        before, self.refusals = self.refusals, refusals
+        before = tuple(r for r in self.refusals if r.reason is not Reason.RAFT_REFUSED)
+        self.refusals = refusals
         if refusals != before:
             for refusal in refusals:
                 logger.warning("waits: %s: %s", refusal.reason.value, refusal.text)

@@ -19,13 +19,15 @@ from raftctl.durable_file import write_durably
 logger = logging.getLogger(__name__)
 
 NAME: Final = "members.json"
+BEFORE_ALL: Final = -1  # the number of a roster that every other one replaces
 
 
 class Roster(msgspec.Struct, frozen=True):
-    """`number` is ClusterState.roster: which of two is newer."""
+    """`number` is ClusterState.roster: which of two is newer. Numbers of different incarnations cannot be compared."""
 
     number: int
     members: dict[str, Member]
+    incarnation: int = 1
 
 
 class MembersFile:
@@ -33,6 +35,14 @@ class MembersFile:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
+
+    def load_for(self, incarnation: int) -> Roster | None:
+        """As `load`. Who was a member in an earlier incarnation can be asked who is one now; any word on that counts
+        more, whatever its number: members may have come and gone in decisions that the survivors never had."""
+        roster = self.load()
+        if roster is None or roster.incarnation == incarnation:
+            return roster
+        return msgspec.structs.replace(roster, number=BEFORE_ALL)
 
     def load(self) -> Roster | None:
         """None when there is none, or none that can be read: the log will say."""

@@ -70,7 +70,7 @@ class Node:
         self.superseded = asyncio.Event()  # this process is to end: the next one belongs to a later incarnation
         self.log = ClusterLog(clock=self._clock)
         self._members_file = MembersFile(Path(config.directory))
-        self._roster = self._members_file.load() or Roster(0, config.peers)
+        self._roster = self._members_file.load_for(self._incarnation) or Roster(0, config.peers)
         self.lease = Lease(now)
         self.book = ReportBook(now)
         self.certificates = Certificates(self.name, config.api)
@@ -214,7 +214,7 @@ class Node:
     def _connect_by(self, roster: Roster) -> None:
         if roster.number > self._roster.number:
             self._roster = roster
-            self._members_file.save(roster)
+            self._members_file.save(msgspec.structs.replace(roster, incarnation=self._incarnation))
             self.raft.set_peers(_addresses(roster.members), _uids(roster.members))
 
     # --- life ------------------------------------------------------------------------------------------

@@ -49,14 +49,15 @@ def _reign(state: ClusterState, view: ClusterView) -> Verdict:
     if other := reconsider_target(state, view):
         return Verdict(other)
     step = advance(state, view)
-    if isinstance(step, Reshape):
-        return Verdict(reshape=step)
-    if step is not None and not isinstance(step, list):
+    # Raft may refuse another configuration for as long as a voter is away: all else goes on meanwhile.
+    reshape = step if isinstance(step, Reshape) else None
+    if step is not None and not isinstance(step, (Reshape, list)):
         return Verdict(step)
+    waits = step if isinstance(step, list) else []
     mending = mend(state, view)
     if mending is not None and not isinstance(mending, list):
-        return Verdict(mending)
-    return Verdict(maintain(state, view), refusals=(*(step or ()), *(mending or ())))
+        return Verdict(mending, reshape=reshape)
+    return Verdict(maintain(state, view), refusals=(*waits, *(mending or ())), reshape=reshape)
 
 
 def _is_writable(state: ClusterState, view: ClusterView) -> bool:

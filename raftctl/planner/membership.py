@@ -59,7 +59,10 @@ def advance(state: ClusterState, view: ClusterView) -> Step | Reshape | list[Ref
             return CompleteRetirement(based_on=state.version, member=member)
     if not view.voters:
         return None
-    return _leave(state, view) if state.leaving else _join(state, view)
+    leaves = _leave(state, view) if state.leaving else None
+    if leaves is not None and not isinstance(leaves, list):
+        return leaves
+    return _join(state, view) or leaves  # a removal may wait for the very member that comes
 
 
 def _leave(state: ClusterState, view: ClusterView) -> Step | Reshape | list[Refusal] | None:
@@ -84,6 +87,8 @@ def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 def _join(state: ClusterState, view: ClusterView) -> Step | Reshape | None:
     """Every member comes to vote: those that were added, and those that begin anew after a forced membership."""
     for name in sorted(state.members):
+        if name == state.leaving:
+            continue
         report = view.report(state, name)
         if name not in (*view.voters, *view.learners):
             return Reshape(view.voters, (*view.learners, name))

@@ -13,6 +13,7 @@ import msgspec
 from raftctl.bootstrap.tls import create_authority, issue_node
 from raftctl.cluster.codec import pack
 from raftctl.cluster.state import ClusterState, Member, MemberRole
+from raftctl.controller import incarnation
 from raftctl.controller.config import Secrets
 from raftctl.controller.members_file import MembersFile, Roster
 from raftctl.controller.node import Node
@@ -86,3 +87,18 @@ async def test_who_was_away_hears_of_later_members_from_whom_it_knows(tmp_path: 
     async with running(*(controller(tmp_path / name, name, peers) for name in peers)):
         await connects_by(tmp_path / "w2", 5)
     assert MembersFile(tmp_path / "w2").load() == later
+
+
+async def test_members_of_an_earlier_incarnation_replace_nobody(tmp_path: Path) -> None:
+    """The majority replaced w3 by w9 before it was lost for good; the survivor of the forced membership never had
+    that, and must not lose sight of w3 when one of them comes back."""
+    peers = witnesses("w1", "w2")
+    now = Roster(1, peers | witnesses("w3"), incarnation=2)
+    former = Roster(7, peers | witnesses("w9"))
+    for name, roster in (("w1", now), ("w2", former)):
+        (tmp_path / name).mkdir()
+        incarnation.adopt(tmp_path / name, 2, "b")
+        MembersFile(tmp_path / name).save(roster)
+    async with running(*(controller(tmp_path / name, name, peers) for name in peers)):
+        await connects_by(tmp_path / "w2", 1)
+    assert [MembersFile(tmp_path / name).load() for name in peers] == [now, now]

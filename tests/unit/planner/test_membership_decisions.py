@@ -279,6 +279,32 @@ def test_a_replica_leaves_the_sync_set_then_raft_then_the_cluster() -> None:
     assert decide(state, seen(state)) == Verdict()
 
 
+def test_the_sync_set_is_kept_while_raft_does_not_let_a_member_go() -> None:
+    """db3 has left S, then db2 is lost: Raft keeps db3 until db2 is back, and writes must not wait for that."""
+    settings = Settings(durability_policy="available")
+    state = a_state(leaving="db3", sync_set=("db1", "db2"), locked=("db3",), settings=settings)
+    verdict = decide(state, seen(state, missing=["db2"]))
+    assert verdict.reshape == Reshape(("db1", "db2"), ())
+    assert isinstance(verdict.command, c.Lockout)
+
+
+def test_a_removal_that_waits_does_not_keep_away_the_member_that_it_waits_for() -> None:
+    """db2 was lost just after the removal of db3 was begun: only the new db4 could acknowledge in db3's place."""
+    state = applied(LEAVING, c.AddMember(based_on=10, member=NEW))
+    three = ("db1", "db2", "db3")
+    verdict = decide(state, seen(state, voters=three, missing=["db2", "db4"]))
+    assert verdict.reshape == Reshape(three, ("db4",))
+    there = [silent_replica("db4", state)]
+    verdict = decide(state, seen(state, voters=three, learners=("db4",), missing=["db2"], reports=there))
+    assert verdict.reshape == Reshape((*three, "db4"), ())
+
+
+def test_a_member_that_leaves_does_not_come_back_to_raft() -> None:
+    state = a_state(leaving="db3")
+    assert advance(state, seen(state, voters=("db1", "db2"))) is None
+    assert advance(state, seen(state, voters=("db1", "db2"), learners=("db3",))) is None
+
+
 def test_a_member_that_leaves_is_not_admitted_again() -> None:
     state = a_state(leaving="db3", sync_set=("db1", "db2"), locked=("db3",))
     assert kinds(state, seen(state, reports=[silent_replica("db3", state)])) == "Reshape"
