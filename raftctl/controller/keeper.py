@@ -28,7 +28,8 @@ from raftctl.controller.cluster_log import ClusterLog
 from raftctl.controller.corruption import CorruptionWatch
 from raftctl.controller.disk import DiskWatch
 from raftctl.controller.errant import ErrantWatch
-from raftctl.controller.fencing import Fenced, Ladder, is_worth_a_line
+from raftctl.controller.fencer import Fencer
+from raftctl.controller.fencing import Ladder
 from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
 from raftctl.controller.rebuilder import Rebuilder
@@ -48,7 +49,6 @@ CHANGING_SECONDS: Final = 0.02
 RETRY_SECONDS: Final = 0.2  # after an action failed
 NUDGE_AFTER_SECONDS: Final = 1.0
 NUDGE_AFTER_SECONDS_MAX: Final = 60.0
-FENCE_RETRY_SECONDS: Final = 1.0
 
 # What is worth a line in the history when it succeeds.
 _HISTORY: Final[Mapping[type[plan.Action], str]] = {
@@ -115,6 +115,7 @@ class Keeper:
         self._observer = Observer(endpoint=endpoint, patience=2.0, clock=clock)
         self._rebuilding = Rebuilding(directory)
         self._ladder = Ladder(endpoint=endpoint, services=services)
+        self._fencer = Fencer(me=me, ladder=self._ladder, epoch=lambda: log.state.epoch, record=record, ended=self.poke)
         self._hands = Hands(
             endpoint=endpoint,
             me=me,
@@ -153,8 +154,6 @@ class Keeper:
         )
         self._wake = log.watch()
         self._sentinel: Connection | None = None
-        self._fencing: asyncio.Task[bool] | None = None
-        self._fence_failures = 0  # in a row
         self._session = 0
         self._stopped_epoch = 0
         self._asked_epoch = 0
@@ -215,7 +214,7 @@ class Keeper:
             )
             decided = self._digest(look, state, context)
             acted = False
-            if decided.actions and not self._rebuilder.running and self._fencing is None:
+            if decided.actions and not self._rebuilder.running and not self._fencer.is_busy:
                 acted = await self._act(decided, state)
             await self._watch_for_death()
             if not acted:
@@ -354,7 +353,7 @@ class Keeper:
         self._sentinel = await loop.run_in_executor(self._observing, self._observer.sentinel)
         if self._sentinel is not None:
             loop.add_reader(self._sentinel.fileno(), self._sentinel_readable)
-        await loop.run_in_executor(self._ladder.executor, self._ladder.prepare)
+        await self._fencer.prepare()
 
     def _sentinel_readable(self) -> None:
         assert self._sentinel is not None
@@ -370,7 +369,7 @@ class Keeper:
         done = False
         for action in decided.actions:
             if isinstance(action, plan.Fence):
-                self.fence(action.why)
+                self._fencer.fence(action.why)
                 return True
             if isinstance(action, plan.OPENING) and not self._still_justified(action, state):
                 return True
@@ -422,34 +421,11 @@ class Keeper:
 
     # --- fencing ---------------------------------------------------------------------------------------
 
-    def fence(self, why: str) -> None:
-        """Start climbing the ladder unless it is being climbed already."""
-        if self._fencing is None:
-            logger.warning("fencing mysqld: %s", why)
-            self._fencing = asyncio.get_running_loop().create_task(self._climb(why))
-
     async def fence_now(self, why: str) -> None:
         """Fence mysqld unless it is seen to be harmless; returns when that is done, however often it was tried."""
         while self.may_be_writable and self._look.state is not MySQLState.DOWN:
-            self.fence(why)
-            assert self._fencing is not None
-            if await self._fencing:
+            if await self._fencer.fence(why):
                 return
-
-    async def _climb(self, why: str) -> bool:
-        """Whether mysqld is fenced; when it is not, the next attempt is due on return."""
-        try:
-            fenced = await asyncio.get_running_loop().run_in_executor(self._ladder.executor, self._ladder.climb)
-            logger.warning("fenced: %s", fenced)
-            self._fence_failures = 0 if fenced.fenced else self._fence_failures + 1
-            if is_worth_a_line(self._fence_failures):
-                self._record(_fence_record(self._me, self._log.state.epoch, why, fenced, self._fence_failures))
-            if not fenced.fenced:
-                await asyncio.sleep(FENCE_RETRY_SECONDS)
-            return fenced.fenced
-        finally:
-            self._fencing = None
-            self.poke()
 
     async def watch_lease(self, *, ttl: Callable[[], float], interval: float) -> None:
         """Fence when the lease is over (rule R7), however busy the rest is."""
@@ -460,14 +436,14 @@ class Keeper:
             if down or not self.may_be_writable or unbound:
                 continue  # one that does not answer, or refuses this account, may well serve others
             if self._lease.is_over(self._clock(), ttl=ttl()):
-                self.fence("the lease is over")
+                self._fencer.fence("the lease is over")
 
     def _state_changed(self, before: ClusterState, after: ClusterState) -> None:
         """A change of primary relieves this one: an unplanned one fences at once, not at the next look."""
         relieved = after.epoch != before.epoch and after.previous_primary == self._me
         seen = self._look.observation
         if relieved and after.phase is Phase.FAILOVER and self.confirmed and seen is not None and seen.writable:
-            self.fence(f"epoch {after.epoch} begins")
+            self._fencer.fence(f"epoch {after.epoch} begins")
 
 
 _SETTLED = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA})
@@ -492,9 +468,3 @@ def _outline(report: MemberReport) -> tuple[object, ...]:
         mysql.incomplete,
         seen and (seen.writable, seen.channel and seen.channel.receiver, seen.semi_sync.replica_enabled),
     )
-
-
-def _fence_record(me: str, epoch: int, why: str, fenced: Fenced, failures: int) -> Record:
-    kind = "fenced" if fenced.fenced else "fencing-failed"
-    why = f"{why}; {failures} attempts failed" if failures > 1 else why
-    return Record(kind=kind, member=me, epoch=epoch, why=why, by=me, detail=fenced.detail())
