@@ -16,7 +16,7 @@ from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection, Endpoint, connect
 
 CALL_SECONDS: Final = 2.0
-RETRY_SECONDS: Final = 0.02
+RETRY_SECONDS: Final = 0.05
 TABLE: Final = "raftctl_written"
 
 
@@ -36,13 +36,19 @@ class Writer:
     """Inserts 1, 2, 3, ... each in a transaction of its own, one after the other, in a thread.
 
     `primary` names where to write, None when nobody knows; it is asked again after every error. A write that takes
-    longer than `patience` seconds is given up."""
+    longer than `patience` seconds is given up; `pause` seconds pass between two."""
 
     def __init__(
-        self, primary: Callable[[], Endpoint | None], *, database: str, patience: float = CALL_SECONDS
+        self,
+        primary: Callable[[], Endpoint | None],
+        *,
+        database: str,
+        patience: float = CALL_SECONDS,
+        pause: float = 0.0,
     ) -> None:
         self._primary = primary
         self._patience = patience
+        self._pause = pause
         self._table = f"`{database}`.`{TABLE}`"
         self.acknowledged: list[int] = []
         self.errors: list[str] = []
@@ -120,6 +126,7 @@ class Writer:
                     self._stop.wait(RETRY_SECONDS)
                     continue
                 self._acknowledge(number)
+                self._stop.wait(self._pause)
 
     def _acknowledge(self, number: int) -> None:
         now = time.monotonic()

@@ -11,6 +11,7 @@ from raftctl.mysql.client import Endpoint
 from raftctl.sandbox.writer import Writer
 from raftctl.secret import Secret
 from tests.support.container_hosts import APPLICATION, PASSWORD, ContainerHosts, container_hosts
+from tests.support.stage import WRITE_PAUSE_SECONDS
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -69,7 +70,7 @@ def adoptable(
 def writer_on(hosts: ContainerHosts, name: str) -> Writer:
     """An application that knows this address and no other."""
     login = Endpoint(user=APPLICATION, password=Secret(PASSWORD), host=hosts.address(name), port=3306)
-    return Writer(lambda: login, database=APPLICATION, patience=30.0)
+    return Writer(lambda: login, database=APPLICATION, patience=30.0, pause=WRITE_PAUSE_SECONDS)
 
 
 def bootstrap_beside(hosts: ContainerHosts, writer: Writer) -> tuple[int, int]:

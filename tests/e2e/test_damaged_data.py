@@ -63,7 +63,7 @@ def test_a_copy_whose_first_start_is_interrupted_is_made_again(
     directory = stage.sandbox.directory / replica / "state"  # the controller's own
     with stage.writing() as writer:
         command = ThreadPoolExecutor(1).submit(raftctl, stage, "member", "rebuild", replica, "--yes", timeout=180.0)
-        wait_until(lambda: starts(directory) == 1, what="mysqld starts on the copy", timeout=60, interval=0.005)
+        wait_until(lambda: starts(directory) == 1, what="mysqld starts on the copy", timeout=60, pause_max=0.005)
         stage.sandbox.kill(replica, Target.MYSQLD)
         done = command.result()
         assert done.returncode == 0, done

@@ -132,7 +132,7 @@ class ContainerHosts:
             command = ["docker", "exec", self._container(name), "systemctl", "is-active", *units]
             return subprocess.run(command, capture_output=True, timeout=CALL_SECONDS, check=False).returncode == 0
 
-        wait_until(ready, what=f"{' and '.join(units)} of {name} run", timeout=START_SECONDS, interval=0.5)
+        wait_until(ready, what=f"{' and '.join(units)} of {name} run", timeout=START_SECONDS)
 
     def main_pid(self, name: str, unit: str) -> str:
         return self.sh(name, f"systemctl show --property=MainPID --value {unit}")

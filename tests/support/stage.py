@@ -33,6 +33,7 @@ from tests.support.disk import Disk, mounted
 from tests.support.waiting import wait_until
 
 WAIT_SECONDS = 90.0
+WRITE_PAUSE_SECONDS = 0.003  # a write is under way most of the time, and the cores are not all the writer's
 DISK_BYTES = 16 << 30  # what is used of it is what it takes
 
 
@@ -101,7 +102,7 @@ class Stage:
         """A writer at work on a new table; stopped at the end. With much `patience` only real errors are errors."""
         with connect_soon(self) as conn:
             conn.execute("DROP TABLE IF EXISTS raftctl_written")
-        writer = Writer(self.primary_endpoint, database=self.database, patience=patience)
+        writer = Writer(self.primary_endpoint, database=self.database, patience=patience, pause=WRITE_PAUSE_SECONDS)
         writer.start(WAIT_SECONDS)
         assert writer.wait_for(20, WAIT_SECONDS)
         try:
@@ -189,8 +190,9 @@ class SideClient:
                     while not self._stop.is_set():
                         conn.execute(f"INSERT INTO `{self._database}`.side VALUES ()")
                         self.acknowledged.append(self._clock())
+                        self._stop.wait(WRITE_PAUSE_SECONDS)
             except MySQLError:
-                self._stop.wait(0.02)
+                self._stop.wait(0.05)
 
 
 @contextlib.contextmanager

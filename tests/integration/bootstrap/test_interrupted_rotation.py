@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +20,12 @@ from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import AnySandbox
 from raftctl.sandbox.distribution import MySQLDistribution
 from raftctl.sandbox.up import bring_up
+from tests.support.cut_command import cut_at_every_step
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mysql, pytest.mark.slow]
 
 HOSTS = ("db1", "db2", "db3")
-RUN_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -43,34 +39,6 @@ def sandbox(distribution: MySQLDistribution) -> Iterator[AnySandbox]:
         if made is not None:
             made.down(purge=False)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def killed_at_a_new_step(sandbox: AnySandbox, arguments: tuple[str, ...], reached: list[str]) -> bool:
-    """Run it until it names a step that is not in `reached`, add that and kill it; False when it ended well."""
-    command = [sys.executable, "-m", "raftctl", "-i", str(sandbox.inventory), "rotate", *arguments, "--yes"]
-    environment = {**os.environ, "COLUMNS": "200"}
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stderr is not None
-        said: list[str] = []
-        for line in process.stderr:
-            said.append(line.strip())
-            if said[-1] not in reached and not said[-1].startswith(("waiting: ", "error: ", "hint: ")):
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
-                reached.append(said[-1])
-                return True
-        assert process.wait(RUN_SECONDS) == 0, "\n".join([*said, "after:", *reached])
-    return False
-
-
-def cut_everywhere(sandbox: AnySandbox, *arguments: str) -> list[str]:
-    """The steps at which it was killed, in order."""
-    reached: list[str] = []
-    while killed_at_a_new_step(sandbox, arguments, reached):
-        pass
-    return reached
 
 
 def each(step: str) -> set[str]:
@@ -93,7 +61,7 @@ def test_passwords(sandbox: AnySandbox) -> None:
     cluster = opened(sandbox)
     directory = cluster.inventory.credentials
     before, first = load_secrets(directory / "secrets.json"), reign(cluster)
-    reached = cut_everywhere(sandbox, "passwords")
+    reached = cut_at_every_step(sandbox.inventory, "rotate", "passwords", "--yes")
     assert set(reached) == (
         each("writing the new cluster key beside the present one")
         | each("adding the new passwords")
@@ -118,7 +86,7 @@ def test_certificates_and_their_authority(sandbox: AnySandbox) -> None:
     cluster = opened(sandbox)
     directory = cluster.inventory.credentials
     before, first = tls.serials((directory / "ca.crt").read_bytes()), reign(cluster)
-    reached = cut_everywhere(sandbox, "certificates", "--authority")
+    reached = cut_at_every_step(sandbox.inventory, "rotate", "certificates", "--authority", "--yes")
     assert set(reached) == (
         each("trusting the new authority beside the present one")
         | {f"keeping the new authority in {directory}"}
