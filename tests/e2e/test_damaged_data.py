@@ -90,10 +90,12 @@ def test_the_only_replica_that_strict_has_is_rebuilt_when_its_data_are_gone(stri
     assert replica
     with stage.writing(patience=60.0) as writer:
         stage.make_primary(primary)  # now the log says what a member has at least
+        stage.sandbox.kill(replica, Target.CONTROLLER, restart=False)  # it would start replication in between
         with connect(stage.own_endpoint(replica), timeout=20.0) as conn:
             stop_replica(conn, timeout=20.0)
             conn.execute("RESET BINARY LOGS AND GTIDS")
             conn.execute("RESET REPLICA ALL")
+        stage.sandbox.start(replica, Target.CONTROLLER)
         stage.wait(lambda _: "rebuilt" in kinds(stage, replica), f"{replica} is rebuilt")
         assert writer.wait_for(20, 90)
         status = stage.wait_healthy()
