@@ -13,10 +13,10 @@ from raftctl.mysql.client import connect
 from raftctl.mysql.replication import stop_replica
 from raftctl.sandbox.cluster import Target
 from raftctl.sandbox.distribution import MySQLDistribution
-from tests.e2e.test_detection import write_errant
 from tests.e2e.test_failures import raftctl
 from tests.integration.tail.test_cut_on_mysqld import assert_mysqlbinlog_reads
 from tests.support.damage import age_last_page, has_pages
+from tests.support.errant import write_errant
 from tests.support.stage import Stage
 from tests.support.stage import stage as stage_of
 from tests.support.waiting import wait_until

@@ -11,6 +11,7 @@ from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.status_model import IssueCode
 from raftctl.mysql.client import connect
 from raftctl.sandbox.cluster import Target
+from tests.support.errant import undo_errant, write_errant
 from tests.support.own_disk import own_disk
 from tests.support.stage import Stage
 from tests.support.waiting import wait_until
@@ -85,17 +86,6 @@ def test_without_automatic_failover_it_is_only_recommended(netns_stage: Stage) -
     stage.verify(writer)
 
 
-def write_errant(stage: Stage, member: str) -> GTIDSet:
-    """As a person with all privileges would, on a replica. Returns what it was."""
-    before = stage.executed(member)
-    with connect(stage.own_endpoint(member), timeout=10.0) as conn:
-        conn.execute("SET GLOBAL super_read_only = OFF")
-        conn.execute("CREATE USER IF NOT EXISTS 'made_by_mistake'@'localhost' ACCOUNT LOCK")
-        conn.execute("SET GLOBAL super_read_only = ON")
-        uuid = conn.scalar("SELECT @@server_uuid")
-    return (stage.executed(member) - before).restrict(uuid)
-
-
 def mend(stage: Stage, member: str, errant: GTIDSet) -> None:
     """As the history advises: the primary gets empty transactions of these names."""
     primary = stage.status().primary
@@ -107,11 +97,7 @@ def mend(stage: Stage, member: str, errant: GTIDSet) -> None:
                 conn.execute("BEGIN")
                 conn.execute("COMMIT")
         conn.execute("SET gtid_next = 'AUTOMATIC'")
-    with connect(stage.own_endpoint(member), timeout=10.0) as conn:
-        conn.execute("SET SESSION sql_log_bin = 0")
-        conn.execute("SET GLOBAL super_read_only = OFF")
-        conn.execute("DROP USER 'made_by_mistake'@'localhost'")
-        conn.execute("SET GLOBAL super_read_only = ON")
+    undo_errant(stage, member)
 
 
 def test_an_errant_write_is_found_and_its_member_not_promoted(netns_stage: Stage) -> None:
