@@ -162,7 +162,11 @@ def rebuild(options: Options, name: Name, dry_run: DryRun = False, yes: Yes = Fa
     request = _Request(options, "rebuild", {"name": name})
     if not request.approved(f"Replace all data of {name} in", dry_run=dry_run, yes=yes):
         return
-    request.carry_out(lambda s: name not in s.rebuilds and _serves(s, name), lambda _: True, SEEDING_SECONDS)
+
+    def done(state: ClusterState) -> bool:
+        return name not in state.rebuilds and _serves(state, name) and state.primary != name
+
+    request.carry_out(done, lambda s: s.primary != name, SEEDING_SECONDS)
     request.report(f"{name} has been rebuilt and follows")
 
 
@@ -275,7 +279,7 @@ class _Request:
                         return
                     if not under_way(facts.state):
                         raise RefusedError(
-                            f"the {self._change} of {self.name} was given up: {self._why()}",
+                            f"the {self._change} of {self.name} was given up: {self._why(facts.state)}",
                             reason="not-achieved",
                             hint="see `raftctl history` and `raftctl status`",
                         )
@@ -298,11 +302,12 @@ class _Request:
         facts = self._facts().values()
         return max(facts, key=lambda f: (f.state.incarnation, f.raft.term, f.raft.applied_index), default=None)
 
-    def _why(self) -> str:
+    def _why(self, state: ClusterState) -> str:
         from raftctl.cli.history import newest
 
         whys = [e.why for e in newest(self.cluster) if e.index > self._index and e.kind in _GIVEN_UP]
-        return whys[0] if whys else "see the history"
+        seen = "it is the primary now" if state.primary == self.name else "see the history"
+        return whys[0] if whys else seen
 
     def report(self, text: str, notes: list[str] | None = None) -> None:
         from raftctl.cli.render import emit, line

@@ -163,7 +163,9 @@ def _promote(state: ClusterState, command: c.Promote) -> ClusterState | Rejectio
         required_acks=command.required_acks,
         source_acks=command.required_acks,
         locked=tuple(sorted(locked)),
-        retiring=tuple(m for m in state.retiring if m != command.target),  # it is needed more than it was to go
+        # It is needed more than it was to go, or to be rebuilt.
+        retiring=tuple(m for m in state.retiring if m != command.target),
+        rebuilds={m: uuid for m, uuid in state.rebuilds.items() if m != command.target},
     )
 
 

@@ -303,7 +303,7 @@ def _preference(state: ClusterState, member: str) -> tuple[bool, bool, bool, int
     """Ties only: the person's wish, then one that stays, then one that did not just fail, then priority, then name."""
     return (
         member != state.target,
-        member in (state.leaving, *state.retiring),
+        member in (state.leaving, *state.retiring, *state.rebuilds),
         member == state.previous_primary,
         -state.members[member].priority,
         member,

@@ -48,12 +48,14 @@ Step = BeginSwitchover | RemoveMember | CompleteJoin | CompleteRebuild | Complet
 
 def advance(state: ClusterState, view: ClusterView) -> Step | Reshape | list[Refusal] | None:
     """The next step that is justified now, or why it waits; None when there is nothing to do but in the sync set."""
-    if state.phase is not Phase.STEADY:
+    if state.phase is not Phase.STEADY and not (state.phase is Phase.PROMOTING and state.is_short_of_replicas()):
         return None
-    for member, uuid in state.rebuilds.items():
+    for member, uuid in state.rebuilds.items():  # a promotion may wait for this very replica
         report = view.up(state, member)
         if report and report.mysql and report.mysql.observation and report.mysql.observation.server_uuid != uuid:
             return CompleteRebuild(based_on=state.version, member=member)
+    if state.phase is not Phase.STEADY:
+        return None
     for member in state.retiring:
         if member not in (*state.sync_set, *state.locked):
             return CompleteRetirement(based_on=state.version, member=member)

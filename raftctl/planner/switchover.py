@@ -27,7 +27,7 @@ def request_switchover(
         ]
     if target and (refusal := _unknown_target(state, target)):
         return [refusal]
-    going = (state.primary, state.leaving, *state.retiring)
+    going = (state.primary, state.leaving, *state.retiring, *state.rebuilds)
     candidates = [target] if target else [m for m in state.data_members if m not in going]
     refusals = {m: unfit(state, view, m) for m in candidates}
     fit = [m for m in candidates if refusals[m] is None]

@@ -235,9 +235,10 @@ def admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
     """Admit a locked-out member when it cannot acknowledge by mistake, else None."""
     report = view.up(state, member)
     observation = _observation(report)
-    if report is None or observation is None or report.version != state.version or member == state.leaving:
+    if report is None or observation is None or report.version != state.version:
         return None
-    if member in (*state.rebuilds, *state.retiring) and member in state.sync_set:
+    stays_out = is_to_go(state, member) and (member in state.sync_set or member == state.leaving)
+    if stays_out and not _is_needed_after_all(state, view, member):
         return None
     if (errant(report) or stranded(report)) and member in state.sync_set:
         return None  # it leaves S first; outside of S it needs its account, to be rebuilt
@@ -248,6 +249,14 @@ def admit(state: ClusterState, view: ClusterView, member: str) -> Admit | None:
     return Admit(based_on=state.version, member=member)
 
 
+def _is_needed_after_all(state: ClusterState, view: ClusterView, member: str) -> bool:
+    """Whether writes wait for a member that is to go: those that were to acknowledge in its place were lost since."""
+    if member not in state.sync_set:
+        return state.is_short_of_replicas()
+    lost = len(able_without(state, view, member)) < state.required_acks and not _may_lower(state, view)
+    return lost and view.version_seconds >= GRACE_SECONDS
+
+
 def _tries_to_receive(observation: MySQLObservation) -> bool:
     return observation.channel is not None and observation.channel.receiver is not ReceiverState.OFF
 
@@ -255,7 +264,9 @@ def _tries_to_receive(observation: MySQLObservation) -> bool:
 def _grow(state: ClusterState, view: ClusterView, member: str) -> GrowSyncSet | None:
     report = view.up(state, member)
     observation = _observation(report)
-    if report is None or report.mysql is None or observation is None or errant(report) or is_to_go(state, member):
+    if report is None or report.mysql is None or observation is None or errant(report):
+        return None
+    if is_to_go(state, member) and (member in state.rebuilds or not _is_needed_after_all(state, view, member)):
         return None
     if report.version != state.version or report.mysql.state is not MySQLState.REPLICA or damage(report):
         return None

@@ -81,6 +81,7 @@ class Mysqld:
         self.received_set = GTIDSet()
         self.channel: Mysqld | None = None
         self.locked: set[str] = set()
+        self.dropped: set[str] = set()  # hosts without an account here: they are no members
         self.waiting: list[Commit] = []
         self.start()
 
@@ -219,7 +220,7 @@ class Mysqld:
             if not ok or self.dump.source_starts != source.starts or self.name in source.gone:
                 self.dump, self.receiver = None, ReceiverState.CONNECTING
             return
-        if not ok or self.name in source.locked:
+        if not ok or self.name in source.locked | source.dropped:
             return
         mine = self.executed_set | self.received_set
         served = source.executed_set.restrict(source.uuid) | _gtids(c.transaction for c in source.waiting)

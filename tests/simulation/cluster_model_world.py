@@ -309,8 +309,11 @@ class World:
                 continue  # InnoDB waits for prepared transactions to end
             del self.cloning[name]
             if works:
-                self.mysqlds[name].cloned_from(source)
+                self.cloned(name, source)
             self.mysqlds[name].start()
+
+    def cloned(self, name: str, donor: Mysqld) -> None:
+        self.mysqlds[name].cloned_from(donor)
 
     def _work_of_mysqld(self, mysqld: Mysqld) -> None:
         if not mysqld.answers:

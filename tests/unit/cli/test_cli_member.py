@@ -72,3 +72,19 @@ def test_a_rebuild_is_watched_to_its_end(ready, raftctl):
     done = raftctl("member", "rebuild", "db3", "--yes", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"member": "db3", "change": "rebuild", "done": True, "notes": []}
+
+
+def test_a_rebuild_that_a_failover_called_off_is_not_said_to_be_done(ready, raftctl):
+    def accept(_: Any) -> Reply:
+        for name, answer in healthy().items():
+            raft = msgspec.structs.replace(answer.raft, applied_index=60)
+            state = msgspec.structs.replace(answer.state, primary="db3")
+            told = msgspec.structs.replace(answer, state=state, raft=raft)
+            ready.controllers[name].replies["GET /v1/member"] = (200, told)
+        return 200, {"applied": True, "index": 60}
+
+    ready.everyone("POST /v1/members/rebuild", accept)
+    ready.everyone("GET /v1/history", (200, []))
+    done = raftctl("member", "rebuild", "db3", "--yes")
+    assert done.returncode == 1
+    assert "the rebuild of db3 was given up: it is the primary now" in done.stderr

@@ -24,6 +24,7 @@ from raftctl.planner.membership import (
     steps,
 )
 from raftctl.planner.refusal import Reason, Refusal
+from raftctl.planner.switchover import request_switchover
 from raftctl.planner.view import ClusterView
 from tests.support.planner_builders import (
     UUIDS,
@@ -348,6 +349,68 @@ def test_a_member_to_be_rebuilt_leaves_the_sync_set_and_is_admitted_for_its_clon
     state, verdict = step(state, seen(state, reports=[other]))
     assert verdict.command == c.CompleteRebuild(based_on=13, member="db3")
     assert kinds(state, seen(state)) == "GrowSyncSet"
+
+
+def test_a_member_to_be_rebuilt_takes_over_only_when_it_must() -> None:
+    """And what was asked for is called off then: the primary's data are those of the cluster."""
+    state = applied(
+        a_state(rebuilds={"db2": UUIDS["B"]}), c.BeginFailover(based_on=10, cause=c.Cause.MYSQLD_DEAD, why="lost")
+    )
+    reports = [a_report(m, state=state, fenced=True, mysql=MySQLState.FENCED) for m in ("db2", "db3")]
+    both = decide(state, seen(state, missing=["db1"], reports=reports)).command
+    assert isinstance(both, c.Promote)
+    assert both.target == "db3"
+    assert applied(state, both).rebuilds == state.rebuilds
+    db2 = msgspec.structs.replace(both, target="db2")
+    assert applied(state, db2).rebuilds == {}
+
+
+def test_nobody_hands_over_to_a_member_that_is_to_be_rebuilt() -> None:
+    handed = request_switchover(REBUILDING, seen(REBUILDING, ages={"db2": 99.0}), by="dba")
+    assert isinstance(handed, list)
+    assert isinstance(request_switchover(REBUILDING, seen(REBUILDING), target="db3", by="dba"), c.BeginSwitchover)
+
+
+# A failover has left the promoted db1 alone in S: it stays closed until somebody can acknowledge.
+SHORT = a_state(phase=Phase.PROMOTING, sync_set=("db1",), required_acks=1)
+
+
+def short(**changes: Any) -> ClusterState:
+    return msgspec.structs.replace(SHORT, **changes)
+
+
+def closed(state: ClusterState) -> MemberReport:
+    return a_report("db1", state=state, mysql=MySQLState.JOINING)
+
+
+def test_a_promotion_that_waits_for_a_rebuilt_replica_gets_it() -> None:
+    state = short(rebuilds={"db3": UUIDS["B"]})
+    other = a_report("db3", state=state, seen=a_replica(server_uuid=UUIDS["C"]))
+    view = seen(state, missing=["db2"], reports=[closed(state), other])
+    state, verdict = step(state, view)
+    assert verdict.command == c.CompleteRebuild(based_on=10, member="db3")
+    other = msgspec.structs.replace(other, version=state.version)
+    state, verdict = step(state, seen(state, missing=["db2"], reports=[closed(state), other]))
+    assert verdict.command == c.GrowSyncSet(based_on=11, member="db3")
+
+
+def test_a_promotion_that_waits_for_a_replica_takes_one_that_was_to_go() -> None:
+    for state in (short(retiring=("db3",)), short(leaving="db3")):
+        view = seen(state, missing=["db2"], reports=[closed(state)])
+        assert decide(state, view).command == c.GrowSyncSet(based_on=10, member="db3")
+    locked = short(leaving="db3", locked=("db3",))
+    view = seen(locked, missing=["db2"], reports=[closed(locked), silent_replica("db3", locked)])
+    assert decide(locked, view).command == c.Admit(based_on=10, member="db3")
+
+
+def test_a_member_that_was_to_go_acknowledges_again_when_the_others_are_lost_meanwhile() -> None:
+    """db3 is locked out and in S still, since db2 does not hold everything yet; then db2 is lost."""
+    for asked in ({"leaving": "db3"}, {"retiring": ("db3",)}, {"rebuilds": {"db3": UUIDS["B"]}}):
+        state = a_state(locked=("db3",), **asked)
+        view = seen(state, missing=["db2"])
+        assert decide(state, view).command == c.Admit(based_on=10, member="db3")
+        at_once = msgspec.structs.replace(view, version_seconds=1.0)
+        assert decide(state, at_once).command is None  # db2 may be back in a moment
 
 
 def test_a_member_becomes_async_once_it_cannot_acknowledge_any_more() -> None:
