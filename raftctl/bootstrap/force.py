@@ -152,11 +152,12 @@ def force(
 def _change_logs(survivors: Sequence[InventoryHost], plan: ForcePlan, *, by: str) -> str:
     """With the survivors' controllers stopped. Returns whose log goes on."""
     ends = {host.name: _decode_end(_run(host, "log-end")) for host in survivors}
-    heir = max(survivors, key=lambda host: (_order(ends[host.name]), host.name == plan.target))
+    name, number = choose_heir(ends, target=plan.target, incarnation=plan.incarnation)
+    heir = next(host for host in survivors if host.name == name)
     command = ForceMembers(
         at_ms=int(time.time() * 1000),
         by=by,
-        incarnation=plan.incarnation,
+        incarnation=number,
         survivors=plan.survivors,
         learners=tuple(name for name in (*plan.survivors, *plan.excluded) if name != heir.name),
         target=plan.target,
@@ -169,6 +170,18 @@ def _change_logs(survivors: Sequence[InventoryHost], plan: ForcePlan, *, by: str
         if host is not heir:
             _run(host, "begin-anew", str(end.incarnation), end.branch)
     return heir.name
+
+
+def choose_heir(ends: Mapping[str, LogEnd], *, target: str, incarnation: int) -> tuple[str, int]:
+    """Whose log goes on, and in which incarnation: `incarnation`, or a later one when a survivor has gone further with
+    an empty log, since it never got one from the heir of an earlier forced membership. Raises HostError."""
+    logs = {name: end for name, end in ends.items() if end.last_index}
+    if not logs:
+        raise HostError(f"the logs of {', '.join(ends)} are empty: there is nothing to go on with")
+    heir = max(logs, key=lambda name: (_order(logs[name]), name == target))
+    furthest = max(end.incarnation for end in ends.values())
+    is_behind = logs[heir].incarnation < incarnation <= furthest
+    return heir, furthest + 1 if is_behind else incarnation
 
 
 def _order(end: LogEnd) -> tuple[int, int, int]:

@@ -102,6 +102,7 @@ def _refused(refusals: list[ForceRefusal]) -> RefusedError:
     hints = {
         ForceReason.EXCLUDED_ANSWERS: "it is not lost: mend it, or fence what can be reached with --fence",
         ForceReason.SURVIVOR_SILENT: "name those that are up; start the controller and mysqld of a survivor first",
+        ForceReason.UNKNOWN_MEMBER: "name members only, and take former ones out of the inventory",
         ForceReason.UNSOUND_DATA: "add a survivor whose data are sound, or restore one: docs/majority-lost.md",
         ForceReason.MAJORITY_LEFT: "see `raftctl status`: they elect a leader by themselves",
     }

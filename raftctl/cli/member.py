@@ -204,8 +204,8 @@ def _parse_changes(changes: list[str]) -> dict[str, str | int]:
             raise UsageError(f"{change}: must be role=..., zone=... or priority=...")
         if key == "role" and value not in ("data", "async", "witness"):
             raise UsageError(f"role ({value}): must be data, witness or async")
-        if key == "priority" and not value.removeprefix("-").isdecimal():
-            raise UsageError(f"priority ({value}): must be a number")
+        if key == "priority" and (not value.removeprefix("-").isdecimal() or len(value) > 8):
+            raise UsageError(f"priority ({value}): must be a number from -1000000 to 1000000")
         wanted[key] = int(value) if key == "priority" else value
     return wanted
 

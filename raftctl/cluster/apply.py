@@ -302,6 +302,8 @@ def _change_settings(state: ClusterState, command: c.ChangeSettings) -> ClusterS
     fixed = ("election_timeout", "heartbeat_interval")  # also in every controller's own configuration
     if any(getattr(command.settings, name) != getattr(state.settings, name) for name in fixed):
         return Rejection.INVALID_SETTINGS
+    if command.settings.durability_policy not in ("strict", "available"):
+        return Rejection.INVALID_SETTINGS
     try:
         required_acks(command.settings, state.lasting_data_members)
     except UsageError:

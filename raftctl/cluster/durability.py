@@ -46,7 +46,7 @@ def _configured(durability: str, members: int) -> int:
             return max(members - 1, 0)
         case "async":
             return 0
-        case word if word.isascii() and word.isdigit() and int(word) > 0:
+        case word if word.isascii() and word.isdigit() and len(word) < 10 and int(word) > 0:  # int() has a limit, too
             return int(word)
         case word:
             raise UsageError(f"durability ({word}): must be majority, all, async or a number from 1")

@@ -14,6 +14,7 @@ empty log would let it vote for anybody, cannot help those that missed the remov
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,15 @@ from raftctl.cluster.rejection import Rejection
 from raftctl.cluster.state import ClusterState, Member, MemberRole, Phase
 
 replace = msgspec.structs.replace
+
+NAME_LENGTH_MAX = 19  # of a member with MySQL; raftctl.mysql.accounts prefixes it, and MySQL allows 32 characters
+ZONE_LENGTH_MAX = 255
+PRIORITY_MAX = 1_000_000
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
+_NAME = re.compile(rf"(?=.{{1,64}}$){_LABEL}(?:\.{_LABEL})*")
+_ADDRESS = re.compile(r"(?:\[[0-9A-Za-z:.%_-]{2,64}\]|[A-Za-z0-9_.-]{1,253}):[0-9]{1,5}")
+_UID = re.compile(r"[A-Za-z0-9]{1,64}")
+_ZONE = re.compile(rf"[^\x00-\x1f\x7f]{{0,{ZONE_LENGTH_MAX}}}")
 
 
 def _add(state: ClusterState, command: c.AddMember) -> ClusterState | Rejection:
@@ -47,6 +57,32 @@ def _add(state: ClusterState, command: c.AddMember) -> ClusterState | Rejection:
 def addresses(member: Member) -> set[str]:
     """Where it listens; no two members share one."""
     return {member.raft, member.api, *([member.mysql] if member.mysql else [])}
+
+
+def what_is_wrong(member: Member) -> str:
+    """Why nothing can be a member that is described so, "" when it can. What is in the log stays there: a name that is
+    no MySQL account's, or an address that is none, would keep every controller from its work, for good."""
+    runs_mysql = member.role is not MemberRole.WITNESS
+    if _NAME.fullmatch(member.name) is None or (runs_mysql and len(member.name) > NAME_LENGTH_MAX):
+        most = f"{NAME_LENGTH_MAX} (MySQL's accounts are named after it)" if runs_mysql else "64"
+        return f"the name {member.name!r} must hold letters, digits, '-', '_' and '.' only, at most {most}"
+    if runs_mysql != (member.mysql is not None):
+        return f"a member with the role {member.role} has {'an' if runs_mysql else 'no'} address of mysqld"
+    for address in sorted(addresses(member)):
+        if _ADDRESS.fullmatch(address) is None or not 0 < int(address.rpartition(":")[2]) < 65536:
+            return f"{address!r} must be host:port"
+    if _UID.fullmatch(member.uid) is None:
+        return f"the uid {member.uid!r} must be a random word of letters and digits"
+    return what_is_wrong_about_its_place(zone=member.zone, priority=member.priority)
+
+
+def what_is_wrong_about_its_place(*, zone: str, priority: int) -> str:
+    """As `what_is_wrong`, for what can be changed."""
+    if _ZONE.fullmatch(zone) is None:
+        return f"the zone must be a text of at most {ZONE_LENGTH_MAX} characters"
+    if abs(priority) > PRIORITY_MAX:
+        return f"the priority must be between -{PRIORITY_MAX} and {PRIORITY_MAX}"
+    return ""
 
 
 def _complete_join(state: ClusterState, command: c.CompleteJoin) -> ClusterState | Rejection:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -15,6 +15,7 @@ from raftctl.api_client import ApiClient
 from raftctl.cluster.codec import from_json, to_json
 from raftctl.cluster.commands import ChangeSettings, InitCluster, PauseFailover, ResumeFailover
 from raftctl.cluster.facts import MemberFacts, MySQLState
+from raftctl.cluster.membership import PRIORITY_MAX
 from raftctl.cluster.state import Member, MemberRole, Settings
 from raftctl.cluster.status import build_status
 from raftctl.controller import metrics
@@ -71,7 +72,7 @@ class MemberRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     member: Member | None = None
     role: MemberRole | None = None
     zone: str | None = None
-    priority: int | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] | None = None
 
 
 class Api:

@@ -22,6 +22,7 @@ from raftctl.durable_file import sync_directory
 from raftctl.errors import HostError
 from raftctl.raftnode import forced_membership
 from raftctl.raftnode.wal import Wal
+from raftctl.raftnode.wal_records import Recovered
 
 
 class LogEnd(msgspec.Struct, frozen=True):
@@ -60,6 +61,10 @@ def logged_state(config_path: Path) -> ClusterState:
             wal.close()
     except (OSError, shutil.Error) as error:
         raise HostError(f"cannot read the log in {directory}: {error}") from None
+    return _state_of(recovered)
+
+
+def _state_of(recovered: Recovered) -> ClusterState:
     state = unpack(recovered.snapshot.data, ClusterState) if recovered.snapshot else ClusterState()
     for entry in recovered.entries:
         if entry.kind is EntryKind.COMMAND:
@@ -90,8 +95,9 @@ def _branch(directory: Path, settings: config.ControllerConfig, before: int, com
     draft = new.with_name(f".{new.name}.draft")
     for leftover in (draft, new):  # of an attempt that did not come to adopt it
         shutil.rmtree(leftover, ignore_errors=True)
-    wal, _ = Wal.open(old, **identity)  # locks it: no controller runs
+    wal, recovered = Wal.open(old, **identity)  # locks it: no controller runs
     try:
+        _require_effect(_state_of(recovered), command)
         shutil.copytree(old, draft)
     finally:
         wal.close()
@@ -99,6 +105,16 @@ def _branch(directory: Path, settings: config.ControllerConfig, before: int, com
     sync_directory(draft)
     draft.rename(new)
     sync_directory(directory)
+
+
+def _require_effect(state: ClusterState, command: ForceMembers) -> None:
+    """A new incarnation without a decision in it could not be left again. Raises HostError."""
+    _, outcome = apply(state, command, 0)
+    if outcome.rejection is not None:
+        raise HostError(
+            f"this host's log does not allow the forced membership: {outcome.rejection.value}",
+            hint="nothing was changed: run `raftctl force-members` again, with `--dry-run` first",
+        )
 
 
 def begin_anew(config_path: Path, number: int, branch: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from raftctl.cluster.membership import PRIORITY_MAX
 from raftctl.cluster.state import Engine, MemberRole, Settings
 from raftctl.errors import UsageError
 from raftctl.inventory import model, relations
@@ -200,7 +201,7 @@ def _host(
         directory=own.absolute_path("dir", model.DIRECTORY),
         services=own.absolute_path("services", ""),
         zone=own.text("zone", ""),
-        priority=own.integer("priority", 0, low=-1_000_000, high=1_000_000),
+        priority=own.integer("priority", 0, low=-PRIORITY_MAX, high=PRIORITY_MAX),
     )
     own.done()
     return host

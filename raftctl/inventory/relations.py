@@ -6,11 +6,10 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 
 from raftctl.cluster.durability import required_acks
+from raftctl.cluster.membership import NAME_LENGTH_MAX
 from raftctl.errors import UsageError
 from raftctl.inventory.fields import fault, format_duration
 from raftctl.inventory.model import ClusterInventory, Connection, InventoryHost, data_names, join_address
-
-NAME_LENGTH_MAX = 19  # of a member with MySQL; raftctl.mysql.accounts prefixes it, and MySQL allows 32 characters
 
 
 def check(clusters: Mapping[str, ClusterInventory]) -> None:

@@ -25,6 +25,7 @@ class ForceReason(enum.StrEnum):
     MAJORITY_LEFT = "majority-left"
     SURVIVOR_SILENT = "survivor-silent"
     EXCLUDED_ANSWERS = "excluded-answers"
+    UNKNOWN_MEMBER = "unknown-member"
     NO_TARGET = "no-target"
     UNSOUND_DATA = "unsound-data"
 
@@ -98,7 +99,8 @@ def judge_force(
     refusals = [
         *_unfit_survivors(census, members, survivors),
         *([] if newest.phase is not Phase.UNINITIALIZED else [_uninitialized()]),
-        *_majority_left(members, survivors),
+        *_strangers(newest, survivors),
+        *_majority_left(members, _voters(census, survivors), survivors),
         *_excluded_that_answer(newest, census, survivors, excluded, may_fence=may_fence),
     ]
     data = {m: found for m in sorted(survivors) if _is_data(members, m) and (found := census[m]).mysql}
@@ -184,8 +186,25 @@ def _damages(target: str, damaged: Mapping[str, str]) -> Iterable[str]:
         yield f"InnoDB of {name} reports damaged data ({said}): {what}"
 
 
-def _majority_left(members: Mapping[str, Member], survivors: Collection[str]) -> Iterable[ForceRefusal]:
-    if len(survivors) > len(members) // 2:
+def _strangers(state: ClusterState, survivors: Collection[str]) -> Iterable[ForceRefusal]:
+    """What the inventory says makes nobody a member: the log would reject the decision."""
+    for name in sorted(set(survivors) - set(state.members)) if state.members else ():
+        yield ForceRefusal(ForceReason.UNKNOWN_MEMBER, f"{name} is not a member of {state.cluster}", name)
+
+
+def _voters(census: Mapping[str, Census], survivors: Collection[str]) -> tuple[str, ...]:
+    """Raft's voters by the newest of the survivors' logs, () when none of them says."""
+    told = [facts for name in survivors if (facts := census[name].facts) and facts.raft.voters]
+    newest = max(told, key=lambda f: (f.state.incarnation, f.raft.term, f.raft.log_index), default=None)
+    return newest.raft.voters if newest else ()
+
+
+def _majority_left(
+    members: Mapping[str, Member], voters: Collection[str], survivors: Collection[str]
+) -> Iterable[ForceRefusal]:
+    """Of the members and of those among them that vote already: new ones do not yet, and cannot elect anybody."""
+    without_a_vote = voters and len(set(survivors) & set(voters)) <= len(voters) // 2
+    if len(survivors) > len(members) // 2 and not without_a_vote:
         text = f"{', '.join(sorted(survivors))} are a majority of the {len(members)} members: no force is needed"
         yield ForceRefusal(ForceReason.MAJORITY_LEFT, text)
 

@@ -23,7 +23,7 @@ from raftctl.cluster.commands import (
 )
 from raftctl.cluster.durability import wanted_acks
 from raftctl.cluster.facts import MySQLState
-from raftctl.cluster.membership import addresses
+from raftctl.cluster.membership import addresses, what_is_wrong, what_is_wrong_about_its_place
 from raftctl.cluster.state import ClusterState, Member, MemberRole, Phase
 from raftctl.planner.failover import errant
 from raftctl.planner.refusal import Reason, Refusal
@@ -134,6 +134,8 @@ def request_add(state: ClusterState, member: Member, *, by: str) -> AddMember | 
         if shared := addresses(member) & addresses(other):
             text = f"{', '.join(sorted(shared))} is the address of {other.name}"
             return [Refusal(Reason.ADDRESS_IN_USE, text, other.name, "give the new member addresses of its own")]
+    if wrong := what_is_wrong(member):
+        return [Refusal(Reason.INVALID_MEMBER, wrong, member.name)]
     return AddMember(based_on=state.version, member=member, why=f"requested by {by}", by=by)
 
 
@@ -173,6 +175,8 @@ def request_set(
     priority_then = member.priority if priority is None else priority
     if now == (member.role if goes else role_then, zone_then, priority_then, goes):
         return []
+    if wrong := what_is_wrong_about_its_place(zone=zone_then, priority=priority_then):
+        return [Refusal(Reason.INVALID_MEMBER, wrong, name)]
     why = f"requested by {by}"
     return SetMember(based_on=state.version, member=name, role=role, zone=zone, priority=priority, why=why, by=by)
 

@@ -43,6 +43,7 @@ class Reason(enum.StrEnum):
     WOULD_LOSE_DURABILITY = "would-lose-durability"
     ALREADY_UNDER_WAY = "already-under-way"
     INVALID_ROLE = "invalid-role"
+    INVALID_MEMBER = "invalid-member"
     RAFT_REFUSED = "raft-refused"
 
 

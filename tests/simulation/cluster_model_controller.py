@@ -201,7 +201,8 @@ class Controller:
                 self._world.carry_out(self.mysqld, action, task.epoch)
                 self.source_acks = acks
             case local.AskPrimary(primary):
-                self.primary_executed = self._world.ask_primary(self.name, primary)
+                told = self._world.ask_primary(self.name, primary)
+                self.primary_executed = told if task.epoch == self.state.epoch else None
                 self.receiver_epoch = 0
             case local.Fence() if self._rng.random() < 0.3:
                 self.mysqld.go_offline()  # the next rung did not fit into its deadline

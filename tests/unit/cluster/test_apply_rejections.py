@@ -51,6 +51,16 @@ REJECTIONS = {
         STEADY,
         c.ChangeSettings(replaces=0, settings=Settings(durability="both")),
     ),
+    "a number for durability that nobody can read": (
+        Rejection.INVALID_SETTINGS,
+        STEADY,
+        c.ChangeSettings(replaces=0, settings=Settings(durability="1" * 5000)),
+    ),
+    "a policy that nobody knows": (
+        Rejection.INVALID_SETTINGS,
+        STEADY,
+        c.ChangeSettings(replaces=0, settings=Settings(durability_policy="Strict")),
+    ),
     "times that controllers have in their configuration": (
         Rejection.INVALID_SETTINGS,
         STEADY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from raftctl.raftnode.wal import LogInUseError, Wal
 from tests.support.planner_builders import an_init
 
 IDENTITY = {"cluster_id": "c1", "node_id": "db1"}
+INIT = an_init()
 COMMAND = ForceMembers(
     incarnation=2, survivors=("db1",), learners=("db2", "db3"), target="db1", certificate=GTIDSet(), at_ms=1, by="dba"
 )
@@ -33,7 +35,7 @@ def directory(tmp_path: Path) -> Path:
     """A controller's own directory with a log of two entries; its configuration is beside it."""
     state = tmp_path / "state"
     wal, _ = Wal.open(state / "raft", **IDENTITY)
-    wal.append(HardState(3, "db2"), [Entry(1, 2, EntryKind.COMMAND, b"x"), Entry(2, 3, EntryKind.COMMAND, b"y")])
+    wal.append(HardState(3, "db2"), [Entry(1, 2, EntryKind.COMMAND, pack(INIT)), Entry(2, 3, EntryKind.NOOP, b"")])
     wal.close()
     settings = c.ControllerConfig(
         cluster="orders",
@@ -67,7 +69,7 @@ def test_a_copy_of_the_log_goes_on_with_one_voter_and_the_decision(directory: Pa
     assert go_on_alone(config, COMMAND) == LogEnd(2, 4, 4)
     assert incarnation.current(directory) == 2
     first, second, membership, decision = entries(directory / "raft-2")
-    assert (first.data, second.data) == (b"x", b"y")
+    assert (first.data, second.data) == (pack(INIT), b"")
     assert Membership.decode(membership.data) == Membership(("db1",), ("db2", "db3"))
     assert unpack(decision.data, AnyCommand) == COMMAND
     assert (directory / "raft" / "raft.wal").read_bytes() == before, "the old log is kept"
@@ -88,7 +90,7 @@ def test_what_an_interrupted_attempt_left_is_not_believed(directory: Path, confi
 
 
 def test_the_whole_log_counts_also_while_its_controller_runs(directory: Path, config: Path) -> None:
-    init = an_init()
+    init = INIT
     shutil.rmtree(directory / "raft")
     wal, _ = Wal.open(directory / "raft", **IDENTITY)  # as the controller holds it
     wal.append(HardState(1, "db1"), [Entry(1, 1, EntryKind.COMMAND, pack(init))])
@@ -125,6 +127,15 @@ def test_only_a_survivor_goes_on(directory: Path, config: Path) -> None:
     with pytest.raises(HostError, match="db1 is not among the survivors"):
         go_on_alone(config, msgspec.structs.replace(COMMAND, survivors=("db2",)))
     assert incarnation.current(directory) == 1
+
+
+@pytest.mark.parametrize("change", [{"survivors": ("db1", "db9")}, {"target": "w1", "survivors": ("db1", "w1")}])
+def test_no_incarnation_begins_without_its_decision(directory: Path, config: Path, change: dict[str, Any]) -> None:
+    """The log would reject it, and the one voter would go on as if nothing had been decided."""
+    with pytest.raises(HostError, match="does not allow the forced membership"):
+        go_on_alone(config, msgspec.structs.replace(COMMAND, **change))
+    assert incarnation.current(directory) == 1
+    assert sorted(path.name for path in directory.iterdir()) == ["raft"]
 
 
 def test_a_damaged_incarnation_is_not_guessed(directory: Path) -> None:

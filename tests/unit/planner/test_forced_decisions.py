@@ -211,6 +211,24 @@ def test_a_majority_needs_no_force() -> None:
     assert reasons({"db1": alive("db1"), "db2": alive("db2")}, "db1", "db2") == {(ForceReason.MAJORITY_LEFT, "")}
 
 
+def test_new_members_without_a_vote_are_no_majority() -> None:
+    """Two were being added to three, and two of the three are lost: three of five are left, who can elect nobody."""
+    census = {name: alive(name, state=cluster_state(data=tuple(FIVE))) for name in ("db1", "db4", "db5")}
+    for name, found in census.items():
+        assert found.facts is not None
+        raft = msgspec.structs.replace(found.facts.raft, voters=("db1", "db2", "db3"), learners=("db4", "db5"))
+        facts_ = msgspec.structs.replace(found.facts, raft=raft)
+        census[name] = msgspec.structs.replace(found, facts=facts_)
+    assert judged_of_five(census).target == "db1"
+
+
+def test_only_members_survive() -> None:
+    """A host of the inventory that was removed, and whose controller nobody stopped."""
+    state = cluster_state(data=("db1", "db2"))
+    census = {name: alive(name, state=state) for name in ("db1", "db3")}
+    assert (ForceReason.UNKNOWN_MEMBER, "db3") in reasons(census, "db1", "db3")
+
+
 def test_a_member_that_only_the_log_knows_is_excluded_too() -> None:
     """It is not in the inventory, so it cannot be asked: the majority may well be there."""
     state = cluster_state(data=("db1", "db2", "db3", "db4", "db5"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -91,6 +92,22 @@ ERRANT = a_report("db3", state=STEADY, errant="C:1")
 OUT = a_state(sync_set=("db1", "db2"), locked=("db3",))
 ALONE = a_state(data=1)
 
+# What would keep controllers from connecting, from making its account, or from starting again, once it is in the log.
+INVALID: list[tuple[str, Any]] = [
+    *(("name", name) for name in ("", "x" * 20, "db'4", "db 4", "-db4", "db4\n")),
+    *(
+        ("raft", address)
+        for address in ("", "db4", "db4:", "db4:port", "db4:0", "db4:65536", ":8007", "a/b:1", "db4:1\n")
+    ),
+    ("api", "::1:8008"),
+    ("mysql", None),
+    ("mysql", "db4:3306x"),
+    ("role", MemberRole.WITNESS),
+    ("uid", ""),
+    ("zone", "a" * 256),
+    ("priority", 1 << 70),
+]
+
 REFUSALS: dict[str, tuple[Reason, Callable[[], object]]] = {
     "add before bootstrap": (Reason.NOT_INITIALIZED, lambda: request_add(ClusterState(), NEW, by="dba")),
     "add during a failover": (
@@ -105,6 +122,21 @@ REFUSALS: dict[str, tuple[Reason, Callable[[], object]]] = {
     "add at another's address": (
         Reason.ADDRESS_IN_USE,
         lambda: request_add(STEADY, msgspec.structs.replace(NEW, api="db2:8008"), by="dba"),
+    ),
+    **{
+        f"add one with {field} {value!r:.40}": (
+            Reason.INVALID_MEMBER,
+            partial(request_add, STEADY, msgspec.structs.replace(NEW, **{field: value}), by="dba"),
+        )
+        for field, value in INVALID
+    },
+    "set a priority that no log could hold": (
+        Reason.INVALID_MEMBER,
+        lambda: request_set(STEADY, seen(STEADY), "db3", priority=1 << 70, by="dba"),
+    ),
+    "set a zone of two lines": (
+        Reason.INVALID_MEMBER,
+        lambda: request_set(STEADY, seen(STEADY), "db3", zone="a\nb", by="dba"),
     ),
     "remove a stranger": (Reason.UNKNOWN_MEMBER, lambda: removal(STEADY, "db9")),
     "remove twice": (Reason.ALREADY_UNDER_WAY, lambda: removal(LEAVING, "db3")),
@@ -447,6 +479,7 @@ def test_a_retirement_is_called_off() -> None:
 
 def test_the_name_of_a_removed_member_is_free() -> None:
     state = applied(a_state(leaving="db3", sync_set=("db1", "db2")), c.RemoveMember(based_on=10, member="db3"))
-    again = request_add(state, Member(name="db3", role=MemberRole.DATA, raft="x:1", api="x:2", mysql="x:3"), by="dba")
+    member = Member(name="db3", role=MemberRole.DATA, raft="x:1", api="x:2", mysql="x:3", uid="beef")
+    again = request_add(state, member, by="dba")
     assert isinstance(again, c.AddMember)
     assert state.floor == gtids("A:1-50")
