@@ -43,6 +43,7 @@ _GLIBC_TAGS: Final = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "man
 
 _PACKING: Final = threading.Lock()
 
+# Compiled once, since those who run it may not write there: each start, also of the gate, takes half as long.
 _INSTALL: Final = """set -eu
 umask 022
 final="$1/$2"
@@ -50,6 +51,7 @@ new="$1/.new-$$"
 mkdir -p "$new"
 trap 'rm -rf "$new"' EXIT
 tar -xz -C "$new" -f -
+python3 -m compileall -qq "$new/lib" || :
 rm -rf "$final"
 mv -T "$new" "$final"
 ln -sfn "$2/raftctl" "$1/.link-$$"

@@ -35,6 +35,8 @@ def test_what_is_installed_runs_alone_and_twice_is_the_same(tmp_path: Path) -> N
     )
     assert (done.stdout, done.stderr) == (f"raftctl {raftctl.__version__}\n", "")
     libraries = tmp_path / runtime.release(HERE) / "lib"
+    compiled, sources = compiled_and_sources(libraries / "raftctl")
+    assert compiled == sources != set(), "every start compiles what is missing"
     controller = "import raftctl.controller.main as m, pymysql; print(m.__file__); print(pymysql.__file__)"
     done = subprocess.run(
         [tools / "python3", "-S", "-c", controller],
@@ -46,6 +48,11 @@ def test_what_is_installed_runs_alone_and_twice_is_the_same(tmp_path: Path) -> N
     )
     assert done.stderr == ""
     assert all(line.startswith(str(libraries)) for line in done.stdout.splitlines())
+
+
+def compiled_and_sources(package: Path) -> tuple[set[Path], set[Path]]:
+    compiled = {path.parent.parent / path.name.split(".")[0] for path in package.rglob("__pycache__/*.pyc")}
+    return compiled, {path.parent / path.stem for path in package.rglob("*.py")}
 
 
 def test_a_release_is_of_one_python_and_machine() -> None:
