@@ -102,6 +102,11 @@ def authorities(context: ssl.SSLContext) -> tuple[str, ...]:
     return tuple(sorted(str(found["serialNumber"]) for found in context.get_ca_certs()))
 
 
+def authorities_expire(context: ssl.SSLContext) -> float | None:
+    """When the last of the authorities that `context` trusts expires, Unix time; None when it trusts none."""
+    return max((ssl.cert_time_to_seconds(str(ca["notAfter"])) for ca in context.get_ca_certs()), default=None)
+
+
 def why_not_accepted(error: ssl.SSLCertVerificationError) -> str:
     """One line: what is wrong with the other side's certificate, or its authority, and what mends it."""
     if error.verify_code == _HAS_EXPIRED:

@@ -118,14 +118,18 @@ def _host(host: InventoryHost, found: HostSurvey, secrets: Secrets) -> Iterator[
 
 
 def _certificate(host: InventoryHost, found: HostSurvey) -> Iterator[Finding]:
-    left = found.certificate_days_left
-    if left is None or left >= CERTIFICATE_WARNING_DAYS:
-        return
-    if left > 0:
-        what, mend = f"the controller's certificate expires in {left:.0f} days", "`raftctl rotate certificates`"
-    else:
-        what, mend = "the controller's certificate has expired", "`raftctl bootstrap` writes new ones"
-    yield Finding(host.name, "certificate", Severity.WARN, what, mend)
+    ends = (
+        (found.certificate_days_left, "the controller's certificate", "`raftctl rotate certificates`"),
+        (found.authority_days_left, "the authority that it trusts", "`raftctl rotate certificates --authority`"),
+    )
+    for left, what, mend in ends:
+        if left is None or left >= CERTIFICATE_WARNING_DAYS:
+            continue
+        if left > 0:
+            yield Finding(host.name, "certificate", Severity.WARN, f"{what} expires in {left:.0f} days", mend)
+        else:
+            mend = "`raftctl bootstrap` writes new ones"
+            yield Finding(host.name, "certificate", Severity.WARN, f"{what} has expired", mend)
 
 
 def _services(host: InventoryHost, found: HostSurvey) -> Iterator[Finding]:

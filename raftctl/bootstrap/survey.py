@@ -13,7 +13,7 @@ import msgspec
 from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.measure import Measures, measure
 from raftctl.bootstrap.system import Platform, look
-from raftctl.bootstrap.tls import days_left
+from raftctl.bootstrap.tls import authority_days_left, days_left
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.controller.config import ControllerConfig, Secrets, parse_config
 from raftctl.errors import HostError, MySQLError, RaftctlError, UsageError
@@ -90,6 +90,7 @@ class HostSurvey(msgspec.Struct, frozen=True, kw_only=True):
     certificate: bytes = b""  # the controller's; empty when there is none
     certificate_days_left: float | None = None
     authorities: bytes = b""  # that the controller trusts
+    authority_days_left: float | None = None
     measures: Measures | None = None
     measures_error: str = ""
     mysql: MySQLSurvey | None = None
@@ -177,13 +178,15 @@ def _survey_config(host: InventoryHost, machine: Host, found: HostSurvey) -> Hos
         authorities = machine.read_file(Layout(host.directory).authority) or b""
     except (HostError, UsageError) as error:
         return msgspec.structs.replace(found, config_error=_plain(error, host))
+    now = dt.datetime.now(dt.UTC)
     return msgspec.structs.replace(
         found,
         config=config,
         restart_pending=pending,
         certificate=certificate,
-        certificate_days_left=days_left(certificate, now=dt.datetime.now(dt.UTC)),
+        certificate_days_left=days_left(certificate, now=now),
         authorities=authorities,
+        authority_days_left=authority_days_left(authorities, now=now),
     )
 
 

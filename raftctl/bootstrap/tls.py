@@ -106,6 +106,15 @@ def days_left(certificate: bytes, *, now: dt.datetime) -> float | None:
     return left / dt.timedelta(days=1)
 
 
+def authority_days_left(authorities: bytes, *, now: dt.datetime) -> float | None:
+    """Until the last of them expires; None for rubbish."""
+    try:
+        found = x509.load_pem_x509_certificates(authorities)
+    except ValueError:
+        return None
+    return (max(ca.not_valid_after_utc for ca in found) - now) / dt.timedelta(days=1)
+
+
 def has_ended(certificate: bytes, *, now: dt.datetime) -> bool:
     """Whether the (first) certificate's time is over. False for rubbish."""
     left = days_left(certificate, now=now)

@@ -63,11 +63,13 @@ class RaftFacts(msgspec.Struct, frozen=True):
 
 
 class CertificateFacts(msgspec.Struct, frozen=True):
-    """The certificate that a controller uses. Serial numbers are hexadecimal; `authorities` are those it trusts."""
+    """The certificate that a controller uses. Serial numbers are hexadecimal; `authorities` are those it trusts, and
+    `authority_days_left` is the time until the last of them expires."""
 
     serial: str
     days_left: float
     authorities: tuple[str, ...]
+    authority_days_left: float | None = None
 
 
 class MemberReport(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ def find_issues(
     found = [
         *_quorum_issues(rows, quorum, errors, heard),
         *_writable_issues(rows),
+        *_authority_issue(rows),
         *(_cluster_issues(state, rows, heard) if state else ()),
         *(issue for row in rows for issue in _member_issues(state, row)),
     ]
@@ -63,6 +64,14 @@ def _writable_issues(rows: tuple[MemberRow, ...]) -> Iterator[Issue]:
     writable = [row.name for row in rows if row.mysql is not None and row.mysql.writable]
     if len(writable) > 1:
         yield Issue(IssueCode.TWO_WRITABLE, None, f"several mysqlds are writable: {', '.join(writable)}")
+
+
+def _authority_issue(rows: tuple[MemberRow, ...]) -> Iterator[Issue]:
+    """One line for all members: they trust the same one, or will once a rotation has come to its end."""
+    left = min((row.authority_days_left for row in rows if row.authority_days_left is not None), default=None)
+    if left is not None and left < CERTIFICATE_WARNING_DAYS:
+        text = f"the certificate authority expires in {left:.0f} days: `raftctl rotate certificates --authority`"
+        yield Issue(IssueCode.CERTIFICATE_EXPIRES, None, text)
 
 
 def _cluster_issues(state: ClusterState, rows: tuple[MemberRow, ...], heard: frozenset[str]) -> Iterator[Issue]:

@@ -233,6 +233,7 @@ def _member_row(evidence: Evidence, name: str, now_via: Mapping[str, str]) -> Me
         note=answer.report.note or None,
         raftctl_version=answer.version,
         certificate_days_left=answer.certificate.days_left if answer.certificate else None,
+        authority_days_left=answer.certificate.authority_days_left if answer.certificate else None,
     )
 
 

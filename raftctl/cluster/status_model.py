@@ -145,6 +145,7 @@ class MemberRow(msgspec.Struct, frozen=True):
     zone: str = ""
     priority: int = 0
     certificate_days_left: float | None = None  # until its controller's certificate expires
+    authority_days_left: float | None = None  # until the authority that its controller trusts does
 
 
 class Quorum(msgspec.Struct, frozen=True):

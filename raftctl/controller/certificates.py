@@ -52,8 +52,14 @@ class Certificates:
         """None when the trusted authorities do not accept the own certificate."""
         if self._own is None:
             return None
-        days_left = (self._own.expires - time.time()) / DAY_SECONDS
-        return CertificateFacts(self._own.serial, days_left, tls.authorities(self.contexts.peers.client))
+        now, trusts = time.time(), self.contexts.peers.client
+        end = tls.authorities_expire(trusts)
+        return CertificateFacts(
+            serial=self._own.serial,
+            days_left=(self._own.expires - now) / DAY_SECONDS,
+            authorities=tls.authorities(trusts),
+            authority_days_left=(end - now) / DAY_SECONDS if end is not None else None,
+        )
 
     async def watch(self, changed: Callable[[Contexts], Awaitable[None]]) -> None:
         """Tell of other contexts once they are loaded. Never returns."""

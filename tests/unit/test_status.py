@@ -425,6 +425,16 @@ def test_a_certificate_that_expires_soon_is_an_issue():
     assert found.health == "degraded"
 
 
+def test_an_authority_that_expires_soon_is_one_issue_for_all():
+    answers = healthy()
+    for name, left in (("db1", 80.0), ("db2", 80.0), ("db3", None)):
+        certificate = CertificateFacts("0A", 912.0, ("0B",), authority_days_left=left)
+        answers[name] = replace(answers[name], certificate=certificate)
+    found = status(answers)
+    assert [(i.code, i.member) for i in found.issues] == [("certificate-expires", None)]
+    assert "authority expires in 80 days: `raftctl rotate certificates --authority`" in found.issues[0].text
+
+
 def test_two_forced_memberships_of_one_number_are_critical():
     """The one that is shown is the newer by its log; those of the other have no say in it."""
     other = facts(name="db3", state=cluster_state(incarnation=2, branch="b"), leader="db3", mysql=None)

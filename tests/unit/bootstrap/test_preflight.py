@@ -106,11 +106,16 @@ def test_failures(found: dict[str, Any], check: str, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "what"),
-    [(89.0, "the controller's certificate expires in 89 days"), (-1.0, "the controller's certificate has expired")],
+    ("found", "what"),
+    [
+        ({"certificate_days_left": 89.0}, "the controller's certificate expires in 89 days"),
+        ({"certificate_days_left": -1.0}, "the controller's certificate has expired"),
+        ({"authority_days_left": 89.0}, "the authority that it trusts expires in 89 days"),
+        ({"authority_days_left": -1.0}, "the authority that it trusts has expired"),
+    ],
 )
-def test_a_certificate_that_expires_is_warned_of(left: float, what: str) -> None:
-    complaint = only_complaint(certificate_days_left=left)
+def test_a_certificate_that_expires_is_warned_of(found: dict[str, float], what: str) -> None:
+    complaint = only_complaint(**found)
     assert (complaint.severity, complaint.check, complaint.what) == (Severity.WARN, "certificate", what)
 
 

@@ -27,6 +27,7 @@ async def test_new_files_are_taken_when_they_fit(tmp_path: Path) -> None:
     assert certificates.facts.serial == serials(first.certificate)[0]
     assert certificates.facts.authorities == tuple(serials(authority.certificate))
     assert 3640 < certificates.facts.days_left < 3651
+    assert 7290 < (certificates.facts.authority_days_left or 0) < 7306
     taken: asyncio.Queue[Contexts] = asyncio.Queue()
     watching = asyncio.create_task(certificates.watch(taken.put))
     (tmp_path / "key").write_bytes(second.key)  # does not fit the certificate that is still there
