@@ -132,8 +132,20 @@ def _is_gone(state: ClusterState, view: ClusterView, member: str) -> bool:
 def _may_lower(state: ClusterState, view: ClusterView) -> bool:
     """`available`, and it is the replicas that are lost, not the primary."""
     report = view.up(state, state.primary)
-    serves = report is not None and report.mysql is not None and report.mysql.state is MySQLState.PRIMARY
-    return serves and state.settings.durability_policy == "available"
+    if state.settings.durability_policy != "available" or report is None or report.mysql is None:
+        return False
+    return report.mysql.state is MySQLState.PRIMARY or _is_left_closed(state, view, report)
+
+
+def _is_left_closed(state: ClusterState, view: ClusterView, report: MemberReport) -> bool:
+    """Whether the primary started again after replicas were lost, and does not open until enough of them connect: for
+    longer than their hosts take to start again, too."""
+    source = _observation(report)
+    if source is None or report.epoch != state.epoch or not state.floor <= source.holds:
+        return False
+    missing = [m for m in _unlocked_replicas(state) if not receives(state, view.up(state, m))]
+    away = [view.members[m].receiving_age if m in view.members else float("inf") for m in missing]
+    return source.semi_sync.clients < state.source_acks and min([view.listening_seconds, *away]) >= GONE_SECONDS
 
 
 def _unlocked_replicas(state: ClusterState, *, without: str = "") -> list[str]:

@@ -12,6 +12,7 @@ from raftctl.cluster.state import ClusterState, Phase, Settings
 from raftctl.planner.failover import choose
 from raftctl.planner.leader import decide
 from raftctl.planner.local import BecomeSource, decide_local, proven_acks
+from raftctl.planner.sync_set import GONE_SECONDS
 from raftctl.planner.view import ClusterView
 from tests.support.planner_builders import (
     a_change,
@@ -65,6 +66,23 @@ def test_the_last_replica_leaves_and_takes_k_along() -> None:
     assert plan.actions == (BecomeSource(0),), "told once it is committed, and only then"
     before = decide_local(locked, "db1", a_source(acks=1, waiting=3), a_context(locked=("db2",)))
     assert before.actions == ()
+
+
+def after_a_power_cut(state: ClusterState, *, executed: str = "A:1-100", gone: float, **view: float) -> object:
+    """What is decided when db1 has started again and db2 has not: db1 stays closed, for nobody could acknowledge."""
+    primary = a_source(executed=executed, clients=0, read_only=True, super_read_only=True)
+    report = a_report("db1", state=state, seen=primary, mysql=MySQLState.JOINING)
+    ages = {"db2": gone}
+    return decide(state, a_view(state, reports=[report], ages=ages, receiving_ages=ages, **view)).command
+
+
+def test_a_primary_that_started_again_without_its_replica_opens_in_the_end() -> None:
+    assert isinstance(after_a_power_cut(TWO, gone=GONE_SECONDS), c.Lockout)
+    assert after_a_power_cut(TWO, gone=LONG) is None, "db2's host may need as long"
+    assert after_a_power_cut(TWO, gone=GONE_SECONDS, listening=LONG) is None, "so this leader would not know"
+    assert after_a_power_cut(TWO, gone=GONE_SECONDS, executed="A:1-40") is None, "it has lost what it must have"
+    strict = msgspec.structs.replace(TWO, settings=Settings())
+    assert after_a_power_cut(strict, gone=GONE_SECONDS) is None
 
 
 def test_nobody_leaves_while_it_is_the_primary_that_is_lost() -> None:
