@@ -189,7 +189,9 @@ def set_(
     role = wanted.get("role")
 
     def done(state: ClusterState) -> bool:
-        return name not in (*state.joining, *state.retiring) and role in (None, state.members[name].role)
+        member = state.members.get(name)
+        settled = member is not None and name not in (*state.joining, *state.retiring)
+        return settled and role in (None, member.role if member else None)
 
     request.carry_out(done, lambda s: done(s) or name in (*s.joining, *s.retiring), REMOVAL_SECONDS)
     request.report(f"{name} has {', '.join(changes)}; write it into the inventory, too")

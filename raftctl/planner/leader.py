@@ -9,7 +9,7 @@ from raftctl.cluster.facts import MySQLState
 from raftctl.cluster.state import ClusterState, Phase
 from raftctl.planner.damage import mend
 from raftctl.planner.failover import choose, consider_failover, reconsider_target
-from raftctl.planner.membership import Reshape, advance
+from raftctl.planner.membership import Reshape, advance, held_in_sync_set
 from raftctl.planner.refusal import Refusal
 from raftctl.planner.switchover import advance_switchover
 from raftctl.planner.sync_set import maintain
@@ -57,7 +57,9 @@ def _reign(state: ClusterState, view: ClusterView) -> Verdict:
     mending = mend(state, view)
     if mending is not None and not isinstance(mending, list):
         return Verdict(mending, reshape=reshape)
-    return Verdict(maintain(state, view), refusals=(*waits, *(mending or ())), reshape=reshape)
+    command = maintain(state, view)
+    stays = [] if command else held_in_sync_set(state, view)
+    return Verdict(command, refusals=(*waits, *(mending or ()), *stays), reshape=reshape)
 
 
 def _is_writable(state: ClusterState, view: ClusterView) -> bool:

@@ -28,7 +28,7 @@ from raftctl.cluster.state import ClusterState, Member, MemberRole, Phase
 from raftctl.planner.failover import errant
 from raftctl.planner.refusal import Reason, Refusal
 from raftctl.planner.switchover import not_now, request_switchover
-from raftctl.planner.sync_set import able_without, admit, receives
+from raftctl.planner.sync_set import able_without, admit, is_to_go, receives
 from raftctl.planner.view import ClusterView
 
 
@@ -117,6 +117,16 @@ def _follows(state: ClusterState, view: ClusterView, name: str) -> bool:
     report = view.up(state, name)
     is_replica = report is not None and report.mysql is not None and report.mysql.state is MySQLState.REPLICA
     return is_replica and receives(state, report)
+
+
+def held_in_sync_set(state: ClusterState, view: ClusterView) -> list[Refusal]:
+    """What somebody asked for and what waits, since the member that it concerns cannot be done without in S."""
+    going = (m for m in state.sync_set if is_to_go(state, m) and m not in (state.primary, *state.locked))
+    return [
+        _would_lose_durability(state, m, state.required_acks)
+        for m in going
+        if len(able_without(state, view, m)) < state.required_acks
+    ]
 
 
 # --- what people ask for ----------------------------------------------------------------------------

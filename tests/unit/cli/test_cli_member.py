@@ -74,6 +74,24 @@ def test_a_rebuild_is_watched_to_its_end(ready, raftctl):
     assert json.loads(done.stdout) == {"member": "db3", "change": "rebuild", "done": True, "notes": []}
 
 
+def test_a_change_of_a_member_that_is_removed_meanwhile_is_given_up(ready, raftctl):
+    def accept(_: Any) -> Reply:
+        for name, answer in healthy().items():
+            raft = msgspec.structs.replace(answer.raft, applied_index=60)
+            members = {m: member for m, member in answer.state.members.items() if m != "db3"}
+            state = msgspec.structs.replace(answer.state, members=members, sync_set=("db1", "db2"))
+            told = msgspec.structs.replace(answer, state=state, raft=raft)
+            ready.controllers[name].replies["GET /v1/member"] = (200, told)
+        return 200, {"applied": True, "index": 60}
+
+    ready.everyone("POST /v1/members/set?dry_run=1", (200, {"plan": PLAN, "target": "db3"}))
+    ready.everyone("POST /v1/members/set", accept)
+    ready.everyone("GET /v1/history", (200, []))
+    done = raftctl("member", "set", "db3", "role=async", "--yes")
+    assert done.returncode == 1
+    assert "the set of db3 was given up" in done.stderr
+
+
 def test_a_rebuild_that_a_failover_called_off_is_not_said_to_be_done(ready, raftctl):
     def accept(_: Any) -> Reply:
         for name, answer in healthy().items():

@@ -435,6 +435,13 @@ def test_a_promotion_that_waits_for_a_replica_takes_one_that_was_to_go() -> None
     assert decide(locked, view).command == c.Admit(based_on=10, member="db3")
 
 
+def test_what_waits_because_a_member_cannot_be_done_without_is_said() -> None:
+    for asked in ({"leaving": "db3"}, {"retiring": ("db3",)}, {"rebuilds": {"db3": UUIDS["B"]}}):
+        verdict = decide(a_state(**asked), seen(a_state(**asked), missing=["db2"], version_seconds=1.0))
+        assert verdict.command is None
+        assert [(r.reason, r.member) for r in verdict.refusals] == [(Reason.WOULD_LOSE_DURABILITY, "db3")]
+
+
 def test_a_member_that_was_to_go_acknowledges_again_when_the_others_are_lost_meanwhile() -> None:
     """db3 is locked out and in S still, since db2 does not hold everything yet; then db2 is lost."""
     for asked in ({"leaving": "db3"}, {"retiring": ("db3",)}, {"rebuilds": {"db3": UUIDS["B"]}}):
