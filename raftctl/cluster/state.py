@@ -130,7 +130,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     source_acks: int = 0  # what the primary is told to wait for: k, or more while k is about to grow (rule R6)
     locked: tuple[str, ...] = ()  # members whose replication account the primary keeps locked (rule R6)
     members: dict[str, Member] = {}
-    roster: int = 0  # how often a member came or went: which replication accounts there have to be
+    roster: int = 0  # how often a member came or went
     joining: tuple[str, ...] = ()  # members that were added and do not do their duty yet
     leaving: str = ""  # the member that is on its way out
     retiring: tuple[str, ...] = ()  # data members that get the role async once they have left S
@@ -140,6 +140,12 @@ class ClusterState(msgspec.Struct, frozen=True):
     settings_before: Settings | None = None  # what an undo returns to
     paused: Pause | None = None
     history: tuple[HistoryEntry, ...] = ()
+
+    @property
+    def accounts(self) -> int:
+        """Which replication accounts there have to be: another number when a member came or went, and when a forced
+        membership may have taken such decisions back, after some servers had acted on them."""
+        return self.roster + self.incarnation - 1
 
     @property
     def data_members(self) -> tuple[str, ...]:

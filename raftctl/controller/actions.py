@@ -203,9 +203,16 @@ class Hands:
         self.locked = action.members
 
     def _keep_accounts(self, action: plan.KeepAccounts) -> None:
-        passwords = {name: self._password_of(name, uid) if uid else None for name, uid in action.members}
-        accounts.keep_accounts(self._open(), passwords, timeout=STATEMENT_SECONDS)
+        passwords = {name: self._password_of(name, uid) for name, uid in action.members if uid}
+        of_bootstrap = {name: self._password_of_bootstrap(name) for name, uid in action.members if not uid}
+        accounts.keep_accounts(self._open(), passwords, of_bootstrap=of_bootstrap, timeout=STATEMENT_SECONDS)
         self.roster = action.roster
+
+    def _password_of_bootstrap(self, member: str) -> Secret | None:
+        try:
+            return self._password_of(member, "")
+        except KeyError:
+            return None
 
     def _nudge(self, _: plan.Nudge) -> None:
         try:

@@ -110,17 +110,21 @@ def lock_exactly(conn: Connection, members: Collection[str], *, known: Collectio
             lock_out(conn, member, timeout=timeout)
 
 
-def keep_accounts(conn: Connection, passwords: Mapping[str, Secret | None], *, timeout: float) -> None:
-    """Make the replication accounts here those of the members in `passwords`, each with its password; None: the account
-    is there since bootstrap and is left alone. Everybody else's is dropped and its sessions are ended.
+def keep_accounts(
+    conn: Connection, passwords: Mapping[str, Secret], *, of_bootstrap: Mapping[str, Secret | None], timeout: float
+) -> None:
+    """Make the replication accounts here those of the members in `passwords`, each with its password, and those of the
+    members `of_bootstrap`: these are there and left alone, unless a removal that was taken back by a forced membership
+    dropped them (None: the password is not known here). Everybody else's is dropped and its sessions are ended.
 
     `timeout` bounds each. Raises NotVerified when a session does not end."""
     rows = conn.query("SELECT user AS user FROM mysql.user WHERE user LIKE %s", (REPLICATION_USERS_LIKE,))
     present = {row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows}
-    for member in sorted(present - set(passwords)):
+    for member in sorted(present - {*passwords, *of_bootstrap}):
         drop_replication_account(conn, member)
         end_sessions_of(conn, replication_user(member), timeout=timeout)
-    for member, password in passwords.items():
+    missing = {member: password for member, password in of_bootstrap.items() if member not in present}
+    for member, password in {**passwords, **missing}.items():
         if password is not None:
             create_replication_account(conn, member, password)
 

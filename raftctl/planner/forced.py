@@ -277,6 +277,7 @@ def _losses(state: ClusterState, target: str, held: Mapping[str, GTIDSet], known
         state.required_acks
         and len(reporters) >= state.fence_quorum()
         and target in reporters
+        and state.floor <= held[target]  # what was acknowledged before may only be where the primary had it
         and all(held[m] <= held[target] for m in reporters)
     ):
         yield f"the survivors have all that was acknowledged in epoch {state.epoch}; what came in a later one is lost"

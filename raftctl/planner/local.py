@@ -83,7 +83,7 @@ class LockAccounts(Action, frozen=True):
 
 class KeepAccounts(Action, frozen=True):
     """Have the replication accounts here that the members of this roster need, and no others: any server may become
-    the primary. `members` are those with a mysqld and their uids."""
+    the primary. `roster` is ClusterState.accounts, `members` are those with a mysqld and their uids."""
 
     roster: int
     members: tuple[tuple[str, str], ...]
@@ -256,9 +256,9 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
 
 
 def _keep_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, ...]:
-    if context.roster == state.roster:
+    if context.roster == state.accounts:
         return ()
-    return (KeepAccounts(state.roster, tuple((m.name, m.uid) for m in state.members.values() if m.mysql)),)
+    return (KeepAccounts(state.accounts, tuple((m.name, m.uid) for m in state.members.values() if m.mysql)),)
 
 
 def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:

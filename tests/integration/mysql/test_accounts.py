@@ -97,9 +97,11 @@ def test_accounts_follow_the_members(mysqld_factory: MySQLFactory) -> None:
         accounts.lock_exactly(admin, (), known=("db1",), timeout=DEADLINE_S)
         assert accounts.locked_out(admin) == {"db2"}, "a former member is not let in again"
         before = observe(admin)
-        accounts.keep_accounts(admin, {"db1": None, "db4": PASSWORD}, timeout=DEADLINE_S)
+        since_bootstrap = {"db1": None, "db3": PASSWORD, "db5": None}
+        accounts.keep_accounts(admin, {"db4": PASSWORD}, of_bootstrap=since_bootstrap, timeout=DEADLINE_S)
         users = {row["user"] for row in admin.query("SELECT user AS user FROM mysql.user")}
-        assert {accounts.replication_user(member) for member in ("db1", "db4")} <= users
+        assert {accounts.replication_user(member) for member in ("db1", "db3", "db4")} <= users
+        assert accounts.replication_user("db5") not in users, "nobody knows its password here"
         assert accounts.replication_user("db2") not in users
         assert observe(admin).gtid_executed == before.gtid_executed, "nothing that a replica would be sent"
 

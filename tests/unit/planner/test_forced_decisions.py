@@ -77,6 +77,16 @@ def test_enough_replicas_of_the_sync_set_have_everything() -> None:
     assert "all that was acknowledged" in plan.losses[-1]
 
 
+def test_what_was_acknowledged_before_the_promotion_may_be_lost_with_the_promoted_one() -> None:
+    names = tuple(f"db{n}" for n in range(1, 6))
+    state = cluster_state(data=names, required_acks=4, floor=gtids(101))
+    census = dict.fromkeys(names, SILENT) | {m: alive(m, state=state) for m in ("db2", "db3")}
+    plan = judge_force({name: member(name) for name in names}, census, survivors=["db2", "db3"])
+    assert isinstance(plan, ForcePlan)
+    assert plan.known_lost == 1
+    assert not any("all that was acknowledged" in text for text in plan.losses)
+
+
 FIVE = {name: member(name) for name in ("db1", "db2", "db3", "db4", "db5")}
 
 

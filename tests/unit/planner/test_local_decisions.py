@@ -274,6 +274,9 @@ CASES = {
         a_source(),
         (local.KeepAccounts(1, (("db1", ""), ("db2", ""), ("db3", ""))), local.LockAccounts(("db3",))),
     ),
+    "who comes back after a forced membership makes the accounts that decisions of the lost majority dropped": Case(
+        a_state(incarnation=2), "db2", a_replica(), (local.KeepAccounts(1, (("db1", ""), ("db2", ""), ("db3", ""))),)
+    ),
     "accounts that are right stay": Case(a_state(roster=1), "db2", a_replica(), (), a_context(roster=1)),
     "an empty new member gets the data by CLONE": Case(
         JOINER,
