@@ -171,7 +171,11 @@ class RaftCluster:
                 return None
             return answer.get("ok")  # type: ignore[no-any-return]
 
-        return wait_until(read, what=f"a read on {name}")
+        try:
+            return wait_until(read, what=f"a read on {name}")
+        except AssertionError as error:
+            said = {n: (member.status(), member.log_text()[-2000:]) for n, member in self.members.items()}
+            raise AssertionError(f"{error}; {said}") from None
 
     def check_nothing_lost(self) -> None:
         """Every running member has applied every acknowledged proposal, and all have the same sequence."""
