@@ -264,10 +264,11 @@ def _change_acks(state: ClusterState, command: c.ChangeAcks) -> ClusterState | R
 
 def _force_members(state: ClusterState, command: c.ForceMembers) -> ClusterState | Rejection:
     """What is lost is lost: the target's set is the new floor, and nobody else is known to hold it (k = 0). All others
-    are locked out until they have compared themselves with the target."""
+    are locked out until they have compared themselves with the target, which is a data member from now on."""
     if command.incarnation <= state.incarnation:
         return Rejection.STALE
-    if command.target not in set(state.data_members) & set(command.survivors):
+    target = state.members.get(command.target)
+    if target is None or target.role is MemberRole.WITNESS or target.name not in command.survivors:
         return Rejection.NOT_ELIGIBLE
     if not set(command.survivors) <= set(state.members):
         return Rejection.UNKNOWN_MEMBER
@@ -276,6 +277,7 @@ def _force_members(state: ClusterState, command: c.ForceMembers) -> ClusterState
         incarnation=command.incarnation,
         branch=command.branch,
         failover_cause="",
+        members=state.members | {target.name: replace(target, role=MemberRole.DATA)},
         primary=command.target,
         floor=command.certificate,
         sync_set=(command.target,),

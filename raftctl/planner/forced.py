@@ -97,18 +97,19 @@ def judge_force(
     members = {**members, **newest.members}
     excluded = tuple(sorted(set(members) - set(survivors)))
     refusals = [
-        *_unfit_survivors(census, members, survivors),
+        *_unfit_survivors(census, members, survivors, target),
         *([] if newest.phase is not Phase.UNINITIALIZED else [_uninitialized()]),
         *_strangers(newest, survivors),
         *_majority_left(members, _voters(census, survivors), survivors),
         *_excluded_that_answer(newest, census, survivors, excluded, may_fence=may_fence),
     ]
-    data = {m: found for m in sorted(survivors) if _is_data(members, m) and (found := census[m]).mysql}
+    eligible = [m for m in sorted(survivors) if _may_become_primary(members, m, target)]
+    data = {m: found for m in eligible if (found := census[m]).mysql}
     held = {m: found.mysql.holds for m, found in data.items() if found.mysql and not found.is_half_copied}
     damaged = {m: found.damage for m, found in data.items() if found.damage}
     sound = {m: gtids for m, gtids in held.items() if m not in damaged}
     if target and target not in data:
-        refusals.append(ForceRefusal(ForceReason.NO_TARGET, f"{target} is no data member among the survivors", target))
+        refusals.append(ForceRefusal(ForceReason.NO_TARGET, f"{target} is no survivor with data", target))
     elif data and not (target in held if target else sound):
         refusals += _unsound(data, [target] if target else list(data))
     chosen = target or (_choose(newest, members, sound) if sound else "")
@@ -131,8 +132,10 @@ def judge_force(
     )
 
 
-def _is_data(members: Mapping[str, Member], name: str) -> bool:
-    return members[name].role is MemberRole.DATA
+def _may_become_primary(members: Mapping[str, Member], name: str, target: str) -> bool:
+    """An async member only when a person names it: it never acknowledged anything."""
+    role = members[name].role
+    return role is MemberRole.DATA or (name == target and role is MemberRole.ASYNC)
 
 
 def _uninitialized() -> ForceRefusal:
@@ -140,8 +143,9 @@ def _uninitialized() -> ForceRefusal:
 
 
 def _unfit_survivors(
-    census: Mapping[str, Census], members: Mapping[str, Member], survivors: Collection[str]
+    census: Mapping[str, Census], members: Mapping[str, Member], survivors: Collection[str], target: str
 ) -> Iterable[ForceRefusal]:
+    eligible = [name for name in sorted(survivors) if _may_become_primary(members, name, target)]
     for name in sorted(survivors):
         found = census[name]
         if found.facts is None:
@@ -152,12 +156,15 @@ def _unfit_survivors(
             yield ForceRefusal(
                 ForceReason.SURVIVOR_SILENT, f"the host of {name} does not answer: {found.host_error}", name
             )
-        if _is_data(members, name) and found.mysql is None:
+        if name in eligible and found.mysql is None:
             yield ForceRefusal(
                 ForceReason.SURVIVOR_SILENT, f"mysqld of {name} does not answer: {found.mysql_error}", name
             )
-    if not any(_is_data(members, name) for name in survivors):
-        yield ForceRefusal(ForceReason.NO_TARGET, "none of the survivors is a data member")
+    if not eligible:
+        text = "none of the survivors is a data member"
+        if replicas := [name for name in sorted(survivors) if members[name].role is MemberRole.ASYNC]:
+            text += f"; {' or '.join(f'`--to {name}`' for name in replicas)} makes an async one the primary"
+        yield ForceRefusal(ForceReason.NO_TARGET, text)
 
 
 def _unsound(data: Mapping[str, Census], names: Iterable[str]) -> Iterable[ForceRefusal]:

@@ -165,3 +165,28 @@ def test_two_people_force_different_survivors(lone_stage: Stage) -> None:
     after = wait_for_all_votes(stage)
     assert (after.primary, after.incarnation) == (kept, before.incarnation + 2)
     stage.wait_equal(kept)
+
+
+def test_the_other_site_is_lost_and_an_async_member_goes_on(lone_stage: Stage) -> None:
+    """Only because a person says so; it is a data member then, and those of the lost site follow when they return."""
+    stage = lone_stage
+    before = wait_for_all_votes(stage)
+    far, *lost = sorted(stage.sandbox.layout.names, key=lambda m: m == before.primary)
+    assert raftctl(stage, "member", "set", far, "role=async", "--yes").returncode == 0
+    stage.wait(lambda s: any(m.name == far and m.role == "async" for m in s.members) and s.health == "ok", "async")
+    with stage.writing() as writer:
+        assert writer.wait_for(50, 60)
+    acknowledged = stage.executed(before.primary or "")
+    wait_until(lambda: acknowledged <= stage.executed(far), what=f"{far} has all of it")
+    for member in lost:
+        stage.sandbox.kill(member, Target.HOST)
+    stage.wait(lambda s: not s.quorum.ok, "the quorum is lost")
+    untold = raftctl(stage, "force-members", far, "--confirm", "sandbox")
+    assert (untold.returncode, f"--to {far}" in untold.stderr) == (1, True), untold
+    done = raftctl(stage, "force-members", far, "--to", far, "--confirm", "sandbox")
+    assert done.returncode == 0, done
+    for member in lost:
+        stage.sandbox.start(member, Target.HOST)
+    after = wait_for_all_votes(stage)
+    assert (after.primary, {m.role for m in after.members}) == (far, {"data"})
+    stage.verify(writer)

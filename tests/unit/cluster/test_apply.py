@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from raftctl.cluster import commands as c
 from raftctl.cluster.apply import apply
 from raftctl.cluster.rejection import Rejection
@@ -57,6 +59,15 @@ def test_a_forced_membership_begins_a_new_line_with_one_member() -> None:
         assert (after.locked, after.floor) == (("db1", "db3"), gtids("A:1-40"))
         assert after.members == before.members
         assert rejection(after, a_forced_membership()) is Rejection.STALE
+
+
+def test_a_forced_membership_makes_a_data_member_of_an_async_one() -> None:
+    """Nobody else is left there: db2 and db3 are at the lost site, like db1."""
+    far = msgspec.structs.replace(STEADY.members["db2"], name="far", role=MemberRole.ASYNC)
+    before = msgspec.structs.replace(STEADY, members=STEADY.members | {"far": far})
+    after = applied(before, a_forced_membership(survivors=("far",), learners=("db1", "db2", "db3"), target="far"))
+    assert (after.primary, after.sync_set, after.locked) == ("far", ("far",), ("db1", "db2", "db3"))
+    assert after.members["far"].role is MemberRole.DATA
 
 
 def test_a_forced_membership_forgets_what_was_under_way() -> None:

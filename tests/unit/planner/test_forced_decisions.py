@@ -255,6 +255,30 @@ def test_there_must_be_somebody_with_data() -> None:
     assert [refusal.reason for refusal in refusals] == [ForceReason.NO_TARGET]
 
 
+def test_an_async_member_is_chosen_only_by_a_person() -> None:
+    """The other site is gone. What it lacks of what the primary was last seen with is said."""
+    far = member("db4", role=MemberRole.ASYNC)
+    members = {**MEMBERS, "db4": far}
+    state = cluster_state()
+    state = msgspec.structs.replace(state, members={**state.members, "db4": far})
+    survivor = alive("db4", executed=90, state=state, primary_held=gtids(100))
+    census = dict.fromkeys(members, SILENT) | {"db4": survivor}
+    (refusal,) = refusals = judge_force(members, census, survivors=["db4"])
+    assert isinstance(refusals, list)
+    assert (refusal.reason, "`--to db4`" in refusal.text) == (ForceReason.NO_TARGET, True)
+    plan = judge_force(members, census, survivors=["db4"], target="db4")
+    assert isinstance(plan, ForcePlan)
+    assert (plan.target, plan.certificate, plan.known_lost) == ("db4", gtids(90), 10)
+    assert "nobody can tell how much" in plan.losses[-1]
+    census |= {"db2": alive("db2", executed=80, state=state)}
+    members |= {"db5": member("db5")}
+    census["db5"] = SILENT
+    beside_data = judge_force(members, census, survivors=["db2", "db4"])
+    assert isinstance(beside_data, ForcePlan)
+    assert beside_data.target == "db2"
+    assert "transactions that are known to have existed" in beside_data.losses[0]
+
+
 def test_a_wish_must_be_a_survivor() -> None:
     assert reasons({"db1": alive("db1")}, "db1", target="db2") == {(ForceReason.NO_TARGET, "db2")}
 
