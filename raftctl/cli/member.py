@@ -106,7 +106,7 @@ def add(
         show_plan([f"{name} is prepared further, and joins"], options.output)
         return
     if not resumes:
-        if not request.approved(f"Add {name} to", dry_run=dry_run, yes=yes):
+        if not request.approved(f"Add {name} to", request.plan(), dry_run=dry_run, yes=yes):
             return
         request.carry_out(lambda s: name in s.members, lambda _: True, DECISION_SECONDS)
     newcomer.set_up(request.state(), lambda what: typer.echo(what, err=True))
@@ -132,11 +132,16 @@ def _look(request: _Request, force_rebuild: str) -> Newcomer:
 @app.command()
 @with_options
 def remove(options: Options, name: Name, dry_run: DryRun = False, yes: Yes = False) -> None:
-    """Take a member out of the cluster; a primary hands over first."""
+    """Take a member out of the cluster; a primary hands over first.
+
+    For one that is out already, what raftctl still runs on its host is stopped."""
     request = _Request(options, "remove", {"name": name})
-    if not request.approved(f"Remove {name} from", dry_run=dry_run, yes=yes):
+    is_out = name not in request.state().members and name in request.cluster.inventory.members()
+    plan = [f"{name} is no member any more: its controller and guard are stopped"] if is_out else request.plan()
+    if not request.approved(f"Remove {name} from", plan, dry_run=dry_run, yes=yes):
         return
-    request.carry_out(lambda s: name not in s.members, lambda s: s.leaving == name, REMOVAL_SECONDS)
+    if not is_out:
+        request.carry_out(lambda s: name not in s.members, lambda s: s.leaving == name, REMOVAL_SECONDS)
     notes = _retire(request.cluster, name)
     request.report(f"{name} is not a member of {request.cluster.name} any more", notes)
 
@@ -149,7 +154,7 @@ def rejoin(options: Options, name: Name, dry_run: DryRun = False, yes: Yes = Fal
     Its data must permit that. A removal under way is called off.
     """
     request = _Request(options, "rejoin", {"name": name})
-    if not request.approved(f"Rejoin {name} to", dry_run=dry_run, yes=yes):
+    if not request.approved(f"Rejoin {name} to", request.plan(), dry_run=dry_run, yes=yes):
         return
     request.carry_out(lambda s: name not in s.locked, lambda _: True, REMOVAL_SECONDS)
     request.report(f"{name} follows, or is about to")
@@ -160,7 +165,7 @@ def rejoin(options: Options, name: Name, dry_run: DryRun = False, yes: Yes = Fal
 def rebuild(options: Options, name: Name, dry_run: DryRun = False, yes: Yes = False) -> None:
     """Replace a member's data by a copy of the primary's (CLONE)."""
     request = _Request(options, "rebuild", {"name": name})
-    if not request.approved(f"Replace all data of {name} in", dry_run=dry_run, yes=yes):
+    if not request.approved(f"Replace all data of {name} in", request.plan(), dry_run=dry_run, yes=yes):
         return
 
     def done(state: ClusterState) -> bool:
@@ -184,7 +189,7 @@ def set_(
     """Give a member another role, zone or priority."""
     wanted = _parse_changes(changes)
     request = _Request(options, "set", {"name": name, **wanted})
-    if not request.approved(f"Set {', '.join(changes)} for {name} in", dry_run=dry_run, yes=yes):
+    if not request.approved(f"Set {', '.join(changes)} for {name} in", request.plan(), dry_run=dry_run, yes=yes):
         return
     role = wanted.get("role")
 
@@ -247,9 +252,8 @@ class _Request:
         path = f"/v1/members/{self._change}?dry_run=1"
         return list(self.cluster.post(self.now, path, self._body, self.options.timeout or DECISION_SECONDS)["plan"])
 
-    def approved(self, question: str, *, dry_run: bool, yes: bool) -> bool:
+    def approved(self, question: str, plan: list[str], *, dry_run: bool, yes: bool) -> bool:
         """False when there is nothing to do but to show the plan."""
-        plan = self.plan()
         nothing = plan[0].startswith("nothing")
         if dry_run or nothing or not yes:
             show_plan(plan, self.options.output if dry_run or nothing else Output.TABLE)

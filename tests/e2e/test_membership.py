@@ -10,6 +10,7 @@ import pytest
 
 from raftctl.cli.cluster import open_cluster
 from raftctl.cli.options import Options
+from raftctl.cluster.status_model import IssueCode
 from raftctl.hosts.services import Unit
 from raftctl.mysql.accounts import replication_user
 from raftctl.mysql.client import connect
@@ -87,7 +88,7 @@ def test_add_replace_and_remove_under_load(netns_stage: Stage) -> None:
 
 
 def test_a_member_without_mysqld_is_removed_and_comes_back(netns_stage: Stage) -> None:
-    """Nothing of its earlier life runs on, with sockets that are gone."""
+    """Nothing of its earlier life runs on, with sockets that are gone; also when the first command got half-way."""
     stage = reopened(netns_stage)
     status = stage.wait_healthy()
     name = next(row.name for row in status.members if row.name not in (status.primary, status.leader))
@@ -95,6 +96,8 @@ def test_a_member_without_mysqld_is_removed_and_comes_back(netns_stage: Stage) -
     guard = services.main_pid(Unit.GUARD, timeout=10.0)
     with stage.writing() as writer:
         stage.sandbox.kill(name, Target.MYSQLD, restart=False)
+        stage.cluster.post(status, "/v1/members/remove", {"name": name, "by": "a test"}, 30.0)
+        stage.wait(lambda s: (IssueCode.NOT_A_MEMBER, name) in {(i.code, i.member) for i in s.issues}, f"{name} is out")
         member(stage, "remove", name)
         assert not any(services.is_active(unit, timeout=10.0) for unit in (Unit.CONTROLLER, Unit.GUARD))
         stage.sandbox.start(name, Target.MYSQLD)
