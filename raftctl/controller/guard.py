@@ -100,6 +100,10 @@ class Watch:
     def fencing_tried(self, now: float) -> None:
         self._next_fencing = now + RETRY_SECONDS
 
+    def fenced(self) -> None:
+        """From now on a mysqld that does not say whether it is writable is not: only the controller opens it again."""
+        self.writable = False
+
     def was_away(self, now: float) -> None:
         """The guard itself did not run for a while, frozen with its host perhaps: whether the controller is silent
         remains to be seen. A lease goes on running out meanwhile."""
@@ -221,6 +225,8 @@ class Guard:
         logger.warning("fencing mysqld: %s", why)
         fenced = self._ladder.climb()
         logger.warning("fenced: %s", fenced)
+        if fenced.fenced:
+            self._watch.fenced()
         self._failures = 0 if fenced.fenced else self._failures + 1
         if is_worth_a_line(self._failures):
             self._writer.submit(self._note, why, fenced)
@@ -276,7 +282,7 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Run the guard until it is killed. Raises OSError and ValueError for files that it cannot use."""
+    """Run the guard until it is killed. Raises OSError when it cannot listen."""
     os.umask(0o077)
     log_to_stderr(f"guard of {settings.node}")
     stay_in_memory()

@@ -18,13 +18,17 @@ WATCH_SECONDS: Final = 0.5
 
 class Password:
     """Of raftctl's account. The file is read by a thread of its own: its disk may stand still while the guard has to
-    fence, with what it knows. `secrets` is the fingerprint of the file that the password is from.
+    fence, with what it knows. `secrets` is the fingerprint of the file that the password is from, "" without one.
 
-    Raises OSError and ValueError when the file cannot be used at first; later the last one that could counts."""
+    While the file cannot be used the last one that could counts. At first there is no password then: a guard that
+    cannot log in fences by SIGKILL, which is better than none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp, self._known = self._read()
+        self._stamp, self._known = (0, 0), (Secret(""), "")
+        self._complaint = self._look()
+        if self._complaint:
+            logger.error("cannot log in to mysqld yet: cannot read %s: %s", path, self._complaint)
 
     def current(self) -> Secret:
         return self._known[0]
@@ -38,19 +42,18 @@ class Password:
         threading.Thread(target=self._watch, name="password", daemon=True).start()
 
     def _watch(self) -> None:
-        complaint = ""
         while True:
             time.sleep(WATCH_SECONDS)
-            before, complaint = complaint, self._look()
-            if complaint not in ("", before):
-                logger.warning("the password in use is kept: cannot read %s: %s", self._path, complaint)
+            before, self._complaint = self._complaint, self._look()
+            if self._complaint not in ("", before):
+                logger.warning("the password in use is kept: cannot read %s: %s", self._path, self._complaint)
 
     def _look(self) -> str:
         """Why nothing can be read, "" when it can."""
         try:
             if _stamp_of(self._path) != self._stamp:
                 self._stamp, self._known = self._read()
-                logger.info("uses other secrets now")
+                logger.info("uses the secrets %s", self.secrets)
         except (OSError, ValueError) as error:
             return type(error).__name__  # its text could quote the file
         return ""

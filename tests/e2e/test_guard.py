@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from raftctl.bootstrap.layout import Layout
 from raftctl.cluster.state import HistoryEntry
 from raftctl.cluster.status_model import ClusterStatus
 from raftctl.errors import MySQLError
@@ -275,6 +276,37 @@ def test_both_killed_and_the_controller_stays_away(netns_stage: Stage) -> None:
         stage.wait_healthy()
         assert writer.wait_for(20, 60), stage.story()
     stage.verify(writer)
+
+
+def test_a_guard_without_its_secrets_fences_all_the_same(netns_stage: Stage) -> None:
+    """By SIGKILL, since it cannot log in. The controllers are gone, so nobody else does it."""
+    stage = netns_stage
+    old = stage.wait_healthy().primary
+    assert old
+    names, count = stage.sandbox.layout.names, len(stage.history())
+    secrets = Path(Layout(str(stage.sandbox.directory / old)).secrets)
+    whole = secrets.read_bytes()
+    mysqld = pid_of(stage, old, Unit.MYSQLD)
+    with clients_of(stage, old):
+        for name in names:
+            stage.sandbox.kill(name, Target.CONTROLLER)
+        secrets.write_bytes(whole[: len(whole) // 2])
+        stage.sandbox.kill(old, Target.GUARD)
+        wait_until(
+            lambda: services(stage, old).main_pid(Unit.MYSQLD, timeout=CALL_SECONDS) not in (mysqld, None),
+            what="mysqld is killed, and comes back",
+            timeout=60,
+        )
+    secrets.write_bytes(whole)
+    for name in names:
+        stage.sandbox.start(name, Target.CONTROLLER)
+    stage.wait_healthy()
+    fenced = wait_until(
+        lambda: [e for e in stage.history()[count:] if e.kind == "fenced" and "guard" in e.why],
+        what="the guard's fencing in the history",
+        timeout=60,
+    )
+    assert [entry.detail["killed"] for entry in fenced] == [True], fenced
 
 
 def test_memory(netns_stage: Stage) -> None:

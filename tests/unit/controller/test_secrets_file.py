@@ -128,6 +128,21 @@ def test_the_guard_keeps_its_password_until_it_can_read_another(
     assert password.secrets == print_of(SECOND)
 
 
+@pytest.mark.parametrize("content", [None, b"", b'{"admin_password": "fir'])
+def test_the_guard_begins_without_a_password_until_it_can_read_one(
+    content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "secrets.json"
+    if content is not None:
+        path.write_bytes(content)
+    password = Password(path)
+    assert (password.current(), password.secrets) == (Secret(""), "")
+    assert "cannot log in to mysqld yet" in caplog.text
+    password.watch()
+    write(path, dump_secrets(FIRST))
+    wait_until(lambda: password.current() == Secret("first"), what="the password to be taken")
+
+
 # --- how the controller knows what its guard uses -------------------------------------------------------
 
 
