@@ -82,9 +82,9 @@ class Ladder:
 
     def _hold(self) -> None:
         """If who listens is whom the service manager runs: one below a wrapper, like mysqld_safe, is left to that."""
-        pid = self._open.server_pid()
-        if pid is not None and pid == self._pid():
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            pid = self._open.server_pid()
+            if pid is not None and pid == self._pid():
                 self._process = HeldProcess(pid)
 
     @property
@@ -93,12 +93,13 @@ class Ladder:
         return self._conn.thread_id if self._conn is not None else None
 
     def is_writable(self, *, if_silent: bool) -> bool:
-        """Whether mysqld accepts writes now; `if_silent` when it does not say. One that does not run accepts none."""
+        """Whether mysqld accepts writes now; `if_silent` when it does not say. One that does not run accepts none; one
+        that runs may be reached by others, although its unix socket is gone."""
         try:
             self._connect()
             return not rungs.is_read_only(self._open, timeout=LOOK_SECONDS)
         except ServerGone:
-            return False
+            return if_silent and self._present_process() is not None
         except MySQLError:
             return if_silent
 
@@ -149,7 +150,10 @@ class Ladder:
         """SIGKILL, unless that process has ended meanwhile: the next one starts read-only."""
         self._conn = None
         if process is not None:
-            process.kill(timeout=KILL_SECONDS)
+            try:
+                process.kill(timeout=KILL_SECONDS)
+            except HostError:  # it may not be killed from here, perhaps
+                self._services.kill(Unit.MYSQLD, timeout=KILL_SECONDS)
         elif pid is None or self._pid() in (pid, None):
             self._services.kill(Unit.MYSQLD, timeout=KILL_SECONDS)
 

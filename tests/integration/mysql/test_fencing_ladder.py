@@ -218,6 +218,20 @@ def test_a_server_that_restarted_meanwhile_is_spared(mysqld_factory: MySQLFactor
     assert not ladder.is_writable(if_silent=True)
 
 
+def test_a_server_whose_socket_is_gone_still_serves_others(mysqld_factory: MySQLFactory) -> None:
+    (db1,) = start_members(mysqld_factory, "db1")
+    defender = Defender(db1)
+    with db1.root() as root:
+        db1.server.socket.unlink()
+        root.execute("KILL %s", (defender.ladder.session,))
+        root.execute("SET GLOBAL super_read_only = OFF")
+    assert defender.ladder.is_writable(if_silent=True)
+    assert not defender.ladder.is_writable(if_silent=False)
+    fenced = defender.climb()
+    assert (fenced.fenced, fenced.killed) == (True, True), fenced
+    assert not db1.server.is_running
+
+
 def test_a_server_that_does_not_run_needs_no_fencing(mysqld_factory: MySQLFactory) -> None:
     (db1,) = start_members(mysqld_factory, "db1")
     defender = Defender(db1)
