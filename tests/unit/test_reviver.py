@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from raftctl.hosts.reviver import START_SECONDS, Reviver
+from raftctl.hosts.reviver import START_SECONDS, START_SECONDS_MAX, Reviver
 from raftctl.hosts.services import Unit
 
 
@@ -72,3 +72,20 @@ def test_one_that_never_answered_is_killed_when_its_time_is_over() -> None:
     assert revived.revive(silent_pid=None, at=START_SECONDS) == "hung, and was killed"
     assert revived.services.done == ["kill 8", "start"]
     assert revived.revive(silent_pid=None, at=START_SECONDS + 3) == ""
+
+
+def test_one_that_starts_slowly_gets_more_time_each_time() -> None:
+    """A host that is too busy for it must not keep it from ever coming up."""
+    revived = Revived(pid=8)
+    at, patience = 0.0, START_SECONDS
+    for _ in range(10):
+        assert revived.revive(silent_pid=7, at=at) == ""
+        assert revived.revive(silent_pid=7, at=at + patience - 1) == ""
+        at += patience
+        assert revived.revive(silent_pid=7, at=at) == "hung, and was killed"
+        revived.services.pid = int(at)
+        patience = min(2 * patience, START_SECONDS_MAX)
+    answered = revived.services.pid
+    assert revived.revive(silent_pid=answered, at=at) == "hung, and was killed"
+    assert revived.revive(silent_pid=answered, at=at) == ""
+    assert revived.revive(silent_pid=answered, at=at + START_SECONDS) == "hung, and was killed"
