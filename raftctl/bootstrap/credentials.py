@@ -24,10 +24,11 @@ import msgspec
 
 from raftctl.bootstrap.tls import KeyPair, begins, create_authority, has_ended, is_current, issue_operator
 from raftctl.controller.config import Secrets, dump_secrets, load_secrets
-from raftctl.errors import RaftctlError, UsageError
+from raftctl.errors import RaftctlError, RefusedError, UsageError
 from raftctl.hosts.local import LocalHost
 from raftctl.secret import Secret
 
+NEXT_SECRETS = "secrets-next.json"  # while a rotation is under way
 _HERE = LocalHost("this machine")
 
 
@@ -57,6 +58,20 @@ def exclusive(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def settled(directory: Path) -> Iterator[None]:
+    """As `exclusive`, when no rotation of the passwords waits to be finished: whoever came in the middle of one would
+    be left with the earlier ones. Raises RefusedError, RaftctlError."""
+    with exclusive(directory):
+        if (directory / NEXT_SECRETS).exists() or load_secrets(directory / "secrets.json").accepted_keys:
+            raise RefusedError(
+                "a rotation of the passwords was interrupted",
+                reason="rotation-unfinished",
+                hint="`raftctl rotate passwords` goes on with it",
+            )
+        yield
 
 
 def prepare(

@@ -73,7 +73,7 @@ class _Rotation:
         self._progress = progress
         self._timeout = timeout
         self._present = cluster.credentials / "secrets.json"
-        self._next = cluster.credentials / "secrets-next.json"
+        self._next = cluster.credentials / own_files.NEXT_SECRETS
         self._api = ApiClient.from_directory(cluster.credentials)
         self._state = _settled(present_state(self._api, cluster))
 

@@ -86,13 +86,21 @@ def add(
 
     import msgspec
 
-    from raftctl.bootstrap.set_up import PreflightError
-    from raftctl.cli.bootstrap import show_findings
+    from raftctl.bootstrap.credentials import settled
     from raftctl.cli.cluster import open_cluster
 
     host = open_cluster(options).inventory.host(name)
     member = msgspec.structs.replace(host.member, uid=secrets.token_hex(4))
     request = _Request(options, "add", {"member": member})
+    with settled(request.cluster.inventory.credentials):
+        _add(request, force_rebuild, dry_run=dry_run, yes=yes)
+
+
+def _add(request: _Request, force_rebuild: str, *, dry_run: bool, yes: bool) -> None:
+    from raftctl.bootstrap.set_up import PreflightError
+    from raftctl.cli.bootstrap import show_findings
+
+    name = request.name
     resumes = name in request.state().joining
     if not resumes:
         request.plan()  # refused before the host is looked at
@@ -103,7 +111,7 @@ def add(
         raise
     show_findings(newcomer.findings)
     if resumes and dry_run:
-        show_plan([f"{name} is prepared further, and joins"], options.output)
+        show_plan([f"{name} is prepared further, and joins"], request.options.output)
         return
     if not resumes:
         if not request.approved(f"Add {name} to", request.plan(), dry_run=dry_run, yes=yes):

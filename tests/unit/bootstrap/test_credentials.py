@@ -6,12 +6,13 @@ import datetime as dt
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from raftctl.bootstrap.credentials import exclusive, new_password, prepare, save
+from raftctl.bootstrap.credentials import exclusive, new_password, prepare, save, settled
 from raftctl.bootstrap.tls import is_accepted
-from raftctl.controller.config import load_secrets
-from raftctl.errors import RaftctlError, UsageError
+from raftctl.controller.config import dump_secrets, load_secrets
+from raftctl.errors import RaftctlError, RefusedError, UsageError
 
 NOW = dt.datetime.now(dt.UTC)
 
@@ -35,6 +36,23 @@ def test_everything_is_made_once_and_kept_private(directory: Path) -> None:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
     assert {name for name, mode in modes.items() if mode & 0o077} == {"ca.crt", "client.crt"}
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_nobody_comes_in_the_middle_of_a_rotation(directory: Path) -> None:
+    """With the earlier passwords, which end with it."""
+    complete(directory, "db1")
+    with settled(directory), pytest.raises(RaftctlError, match="another bootstrap uses"), settled(directory):
+        pass
+    present = load_secrets(directory / "secrets.json")
+    (directory / "secrets-next.json").write_bytes(dump_secrets(present))
+    with pytest.raises(RefusedError, match="interrupted") as refused, settled(directory):
+        pass
+    assert refused.value.reason == "rotation-unfinished"
+    (directory / "secrets-next.json").unlink()
+    both = msgspec.structs.replace(present, accepted_keys=(present.cluster_key,))
+    (directory / "secrets.json").write_bytes(dump_secrets(both))
+    with pytest.raises(RefusedError, match="interrupted"), settled(directory):
+        pass
 
 
 def test_nothing_is_written_before_save(directory: Path) -> None:
