@@ -100,9 +100,11 @@ class Watch:
     def fencing_tried(self, now: float) -> None:
         self._next_fencing = now + RETRY_SECONDS
 
-    def fenced(self) -> None:
-        """From now on a mysqld that does not say whether it is writable is not: only the controller opens it again."""
-        self.writable = False
+    def fenced(self, since: float) -> None:
+        """By a climb that began at `since`: a mysqld that does not say whether it is writable is not, then. Only the
+        controller opens it again, whose word since then counts more."""
+        if self._heard < since:
+            self.writable = False
 
     def was_away(self, now: float) -> None:
         """The guard itself did not run for a while, frozen with its host perhaps: whether the controller is silent
@@ -152,7 +154,7 @@ class Guard:
         if self._is_free("ladder"):
             if watch.fencing_is_due(now):
                 watch.fencing_tried(now)
-                self._busy["ladder"] = self._ladder.executor.submit(self._fence, watch.why(now), watch.writable)
+                self._busy["ladder"] = self._ladder.executor.submit(self._fence, now, watch.why(now), watch.writable)
             elif watch.ttl and now >= self._next_preparation:
                 self._next_preparation = now + PREPARE_SECONDS
                 self._busy["ladder"] = self._ladder.executor.submit(self._ladder.prepare)
@@ -219,14 +221,14 @@ class Guard:
 
     # --- mysqld ----------------------------------------------------------------------------------------
 
-    def _fence(self, why: str, writable_if_silent: bool) -> None:
+    def _fence(self, now: float, why: str, writable_if_silent: bool) -> None:
         if not self._ladder.is_writable(if_silent=writable_if_silent):
             return
         logger.warning("fencing mysqld: %s", why)
         fenced = self._ladder.climb()
         logger.warning("fenced: %s", fenced)
         if fenced.fenced:
-            self._watch.fenced()
+            self._watch.fenced(now)
         self._failures = 0 if fenced.fenced else self._failures + 1
         if is_worth_a_line(self._failures):
             self._writer.submit(self._note, why, fenced)

@@ -107,6 +107,16 @@ def test_fencing_goes_on_until_the_lease_is_back() -> None:
     assert not watch.fencing_is_due(16.0)
 
 
+def test_a_fenced_mysqld_is_not_writable_until_the_controller_says_so() -> None:
+    watch = watch_after(renewal(sent=10.0))
+    watch.fenced(14.0)
+    assert not watch.writable
+    watch.heard(renewal(sent=15.0), 15.0)
+    assert watch.writable
+    watch.fenced(14.5)
+    assert watch.writable, "it was opened again meanwhile, perhaps"
+
+
 def test_renewals_survive_the_wire() -> None:
     said = renewal(sent=1.5, seconds=0.25, leaving=True)
     assert decode(encode(said)) == said
