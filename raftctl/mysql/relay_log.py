@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,9 @@ from raftctl.mysql.errors import NotVerified
 
 # After how many events MySQL syncs the relay log of a replica that acknowledges nothing: seldom. It is its default.
 UNSYNCED_EVENTS: Final = 10_000
+
+_INDEX_SECONDS: Final = 2.0  # for the server to put its new index in the place of the old one
+_LOOK_SECONDS: Final = 0.005
 
 # An fsync has no deadline and cannot be ended: on a disk that stalls, this thread waits and nobody else.
 _syncing = ThreadPoolExecutor(1, thread_name_prefix="relay-log")
@@ -50,7 +54,17 @@ def _sync_all(datadir: Path, place: str) -> None:
 
 
 def _names(index: Path) -> list[str]:
-    return index.read_text().splitlines() if index.is_file() else []
+    """The relay logs, none on a server that never was a replica. The server replaces its index by deleting it and then
+    renaming another file: a missing one says nothing yet. Raises OSError when it stays away."""
+    attempts = int(_INDEX_SECONDS / _LOOK_SECONDS)
+    for _ in range(attempts):
+        try:
+            return index.read_text().splitlines()
+        except FileNotFoundError:
+            if not any(file.name.startswith(f"{index.stem}.") for file in index.parent.iterdir()):
+                return []
+            time.sleep(_LOOK_SECONDS)
+    raise FileNotFoundError(errno.ENOENT, f"{index} is gone, and relay logs are there")
 
 
 def _sync(path: Path) -> bool:
