@@ -21,6 +21,7 @@ from raftctl.controller.rebuilding import Copy, Rebuilding
 from raftctl.errors import HostError, MySQLError
 from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql.binlog import BinlogError
+from raftctl.mysql.errors import NotVerified
 from raftctl.planner import local as plan
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,9 @@ class Rebuilder:
             failure = f"CLONE from {action.donor}: {error}"
             self._rebuilding.failed(self._clock())
             logger.warning("rebuild failed: %s", error)
+            if isinstance(error, NotVerified):
+                # The applier does not end. It does with mysqld, and nothing starts it again before it is rebuilt.
+                await self._end_mysqld()
         finally:
             self._rebuilding.running = False
             self._ended(failure)
@@ -116,12 +120,15 @@ class Rebuilder:
             self._record(Record(kind="rebuilt", member=self._me, epoch=state.epoch, why=why, by=self._me))
         if why := rebuilding.is_futile(state.primary, look.clone, now):
             logger.warning("gives the CLONE from %s up: %s", rebuilding.donor, why)
-            kill = partial(self._services.kill, Unit.MYSQLD, timeout=KILL_SECONDS)
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._killing, kill)
-            except HostError as error:
-                logger.warning("mysqld cannot be ended: %s", error)
+            await self._end_mysqld()
         return copy
+
+    async def _end_mysqld(self) -> None:
+        kill = partial(self._services.kill, Unit.MYSQLD, timeout=KILL_SECONDS)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._killing, kill)
+        except HostError as error:
+            logger.warning("mysqld cannot be ended: %s", error)
 
     def note(self, look: Look) -> str:
         """How far it got, for people; "" while nothing is copied."""

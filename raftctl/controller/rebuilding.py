@@ -20,6 +20,7 @@ from raftctl.controller.rebuild_mark import Mark
 from raftctl.mysql.clone import CloneProgress
 
 STALL_SECONDS: Final = 60.0  # the donor's host may be gone without a word
+STALL_SECONDS_LOCAL: Final = 3600.0  # to drop all data, or to get what was copied on disk, takes time
 AGAIN_SECONDS: Final = 5.0  # after an attempt; twice as long after each that brought nothing
 AGAIN_SECONDS_MAX: Final = 300.0
 _COPYING: Final = frozenset({"FILE COPY", "PAGE COPY", "REDO COPY"})  # the stages that need the donor
@@ -95,5 +96,8 @@ class Rebuilding:
             return f"{primary} is the primary now"
         if progress != self._progress:
             self._progress, self._progress_at = progress, now
-        stalled = progress is not None and progress.stage in _COPYING and now - self._progress_at >= STALL_SECONDS
-        return f"nothing came for {STALL_SECONDS:g} s" if stalled else ""
+        if progress is None or progress.state != "In Progress":
+            return ""  # what is to be thrown away is still being saved
+        limit = STALL_SECONDS if progress.stage in _COPYING else STALL_SECONDS_LOCAL
+        stalled = now - self._progress_at >= limit
+        return f"{progress.stage.lower()}: nothing happened for {limit:g} s" if stalled else ""

@@ -129,8 +129,7 @@ def point_to(conn: Connection, source: Source, *, timeout: float) -> None:
     conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
     _refuse_unapplied(conn)
     if not has_our_options:
-        end_applier(conn, timeout=timeout)
-        stop_replica(conn, timeout=timeout)
+        end_replication(conn, timeout=timeout)
     if applier_state(conn) == "OFF":
         # All of its relay logs is applied. A server that was killed while it removed them names files that are not
         # there any more, and would neither start replication nor apply (errors 1871, 1872) before they are forgotten.
@@ -150,9 +149,15 @@ def forget_source(conn: Connection, *, timeout: float) -> None:
     Raises NotApplied when something received is not applied yet: the relay log goes with it (rule R5)."""
     conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
     _refuse_unapplied(conn)
+    end_replication(conn, timeout=timeout)
+    conn.execute("RESET REPLICA ALL", timeout=timeout)
+
+
+def end_replication(conn: Connection, *, timeout: float) -> None:
+    """Stop receiving and applying, at once: see `end_applier`. Raises NotVerified when it does not end in time."""
+    conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
     end_applier(conn, timeout=timeout)
     stop_replica(conn, timeout=timeout)
-    conn.execute("RESET REPLICA ALL", timeout=timeout)
 
 
 def end_applier(conn: Connection, *, timeout: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from raftctl.mysql.client import connect
 from raftctl.mysql.replication import stop_replica
 from raftctl.sandbox.cluster import Target
 from raftctl.sandbox.distribution import MySQLDistribution
+from raftctl.secret import Secret
 from tests.e2e.test_failures import raftctl
 from tests.integration.tail.test_cut_on_mysqld import assert_mysqlbinlog_reads
 from tests.support.damage import age_last_page, has_pages
@@ -49,6 +51,24 @@ def test_a_replica_whose_innodb_reports_damage_is_rebuilt(netns_stage: Stage) ->
         assert writer.wait_for(20, 60)
         status = stage.wait_healthy()
         assert replica in (status.durability.sync_set or ())
+    stage.verify(writer)
+
+
+def test_a_rebuild_does_not_wait_for_an_applier_that_does_not_end(netns_stage: Stage) -> None:
+    """It waits for a lock of a DBA's session, which offline mode does not end."""
+    stage = netns_stage
+    replica = a_replica(stage)
+    status = stage.status()
+    assert status.primary
+    with connect(stage.own_endpoint(status.primary), timeout=10.0) as conn:
+        conn.execute("CREATE USER dba IDENTIFIED BY 'of-a-test-0'")
+        conn.execute("GRANT RELOAD, CONNECTION_ADMIN ON *.* TO dba")
+    stage.wait_equal(status.primary)
+    dba = dataclasses.replace(stage.own_endpoint(replica), user="dba", password=Secret("of-a-test-0"))
+    with stage.writing() as writer, connect(dba, timeout=10.0) as conn:
+        conn.execute("FLUSH TABLES WITH READ LOCK")
+        done = raftctl(stage, "member", "rebuild", replica, "--yes", timeout=180.0)
+        assert done.returncode == 0, done
     stage.verify(writer)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from raftctl.cluster.gtid import GTIDSet
+from raftctl.mysql.clone import AfterClone, clone_from
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import (
     end_applier,
@@ -186,3 +187,18 @@ def test_changing_the_source_keeps_our_options_and_a_running_applier(mysqld_fact
             assert wait_receiving(admin, timeout=DEADLINE_S)
             assert admin.scalar(query) == 1
         assert admin.scalar(applier) == before
+
+
+def test_a_rebuild_does_not_wait_for_the_rest(mysqld_factory: MySQLFactory) -> None:
+    """CLONE stops replication itself before it drops the data, and waits for the rest for as long as it takes."""
+    source, _, replica = replicas_of_a_big_table(mysqld_factory)
+    with (
+        contextlib.closing(CutConnection(source.server.port)) as connection,
+        receiving_through(connection, replica, source),
+    ):
+        write(source)
+    with replica.admin() as admin:
+        assert clone_from(admin, source.as_source_of(replica), timeout=DEADLINE_S) is AfterClone.RESTARTS
+    assert replica.server.wait_exit() == 16
+    replica.server.start()
+    assert checksum(replica) == checksum(source)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from raftctl.controller import rebuild_mark
-from raftctl.controller.rebuilding import STALL_SECONDS, Copy, Rebuilding
+from raftctl.controller.rebuilding import STALL_SECONDS, STALL_SECONDS_LOCAL, Copy, Rebuilding
 from raftctl.mysql.clone import CloneProgress
 
 EARLIER, THIS = "2026-01-01 00:00:00.000", "2026-01-02 00:00:00.000"
@@ -102,7 +104,16 @@ def test_a_copy_that_stands_still_is_given_up(tmp_path: Path) -> None:
     assert rebuilding.is_futile("db1", progress(done=2), 10.0 + 2 * STALL_SECONDS)
 
 
-def test_writing_the_copied_files_to_disk_may_take_long(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["DROP DATA", "FILE SYNC"])
+def test_what_needs_only_the_own_disk_may_take_long_but_not_for_ever(stage: str, tmp_path: Path) -> None:
     rebuilding = begun(tmp_path)
-    assert not rebuilding.is_futile("db1", progress(stage="FILE SYNC"), 1.0)
-    assert not rebuilding.is_futile("db1", progress(stage="FILE SYNC"), 10 * STALL_SECONDS)
+    assert not rebuilding.is_futile("db1", progress(stage=stage), 1.0)
+    assert not rebuilding.is_futile("db1", progress(stage=stage), 10 * STALL_SECONDS)
+    assert rebuilding.is_futile("db1", progress(stage=stage), 1.0 + STALL_SECONDS_LOCAL)
+
+
+def test_saving_what_a_rebuild_throws_away_is_not_given_up(tmp_path: Path) -> None:
+    rebuilding = begun(tmp_path)
+    for earlier in (None, COMPLETED):
+        assert not rebuilding.is_futile("db1", earlier, 1.0)
+        assert not rebuilding.is_futile("db1", earlier, 1.0 + STALL_SECONDS_LOCAL)
