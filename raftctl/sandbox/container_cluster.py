@@ -51,9 +51,9 @@ class ContainerSandbox(AnySandbox):
 
     def _make_ready(self, member: SandboxMember) -> None:
         host = self.host(member.name)
+        self._wait_until_up(host)  # before that there may be no systemd to talk to
         if member.witness:
             host.run(["systemctl", "mask", "--now", "mysql.service"])
-        self._wait_until_up(host)
         keys, own = f"/home/{CONTAINER_USER}/.ssh/authorized_keys", self._key(".pub").read_text().strip()
         host.run(["sh", "-c", 'printf "%s\\n" "$1" > "$2"', "sh", own, keys])
 
