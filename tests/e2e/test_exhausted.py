@@ -131,6 +131,13 @@ def says_full(status: ClusterStatus, member: str) -> bool:
     return any(i.code is IssueCode.DISK_FULL and i.member == member for i in status.issues)
 
 
+def has_ended_for_want_of_space(stage: Stage, member: str) -> bool:
+    """InnoDB ends mysqld when its next redo log file finds no space, which is seldom due within these seconds."""
+    layout = stage.sandbox.layout
+    error_log = layout.place(stage.sandbox.directory, layout.member(member)).error_log
+    return "Failed to resize unused redo log file" in error_log.read_text(errors="replace")
+
+
 def test_a_primary_without_space_is_replaced(netns_stage: Stage) -> None:
     """Its mysqld waits for space in the middle of a commit, and answers every SELECT."""
     stage = netns_stage
@@ -145,7 +152,7 @@ def test_a_primary_without_space_is_replaced(netns_stage: Stage) -> None:
                 assert writer.wait_for(20, 60), stage.story()
             stage.wait_healthy()
         begun = [e for e in stage.history() if e.kind == "begin-failover"][-1]
-        assert "has been full" in begun.why
+        assert "has been full" in begun.why or has_ended_for_want_of_space(stage, member), stage.story()
         stage.verify(writer)
     stage.wait_healthy()
 
