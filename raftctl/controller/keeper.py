@@ -34,9 +34,11 @@ from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
 from raftctl.controller.rebuilder import Rebuilder
 from raftctl.controller.rebuilding import Copy, Rebuilding
+from raftctl.controller.standstill import ApplierStandstill, Standstill
 from raftctl.errors import MySQLError
 from raftctl.hosts.services import ServiceManager
 from raftctl.mysql.client import Connection, Endpoint
+from raftctl.mysql.errors import LockWaitTimeout
 from raftctl.mysql.saved import newest
 from raftctl.mysql.tail import ServerFiles, directories_of
 from raftctl.planner import local as plan
@@ -47,38 +49,14 @@ logger = logging.getLogger(__name__)
 STEADY_SECONDS: Final = 0.5  # between two looks when nothing changes
 CHANGING_SECONDS: Final = 0.02
 RETRY_SECONDS: Final = 0.2  # after an action failed
-NUDGE_AFTER_SECONDS: Final = 1.0
-NUDGE_AFTER_SECONDS_MAX: Final = 60.0
 
 # What is worth a line in the history when it succeeds.
 _HISTORY: Final[Mapping[type[plan.Action], str]] = {
     plan.PointTo: "rejoined",
     plan.Open: "opened",
+    plan.EndBlockers: "sessions-ended",
+    plan.EndQueries: "queries-ended",
 }
-
-
-class Standstill:
-    """Notices that the very same commits have been waiting for acknowledgements for a while."""
-
-    def __init__(self) -> None:
-        self._owned = GTIDSet()
-        self._since: float | None = None
-        self._patience = NUDGE_AFTER_SECONDS
-
-    def note(self, seen: MySQLObservation | None, now: float) -> None:
-        waiting = seen.gtid_owned if seen is not None and seen.semi_sync.wait_sessions else GTIDSet()
-        if not waiting or self._since is None or not self._owned <= waiting:
-            self._patience = NUDGE_AFTER_SECONDS
-            self._since = now if waiting else None
-        self._owned = waiting
-
-    def is_due(self, now: float) -> bool:
-        return self._since is not None and now - self._since >= self._patience
-
-    def nudged(self, now: float) -> None:
-        """Each nudge that does not help leaves a waiting session behind: be slower with the next."""
-        self._patience = min(2 * self._patience, NUDGE_AFTER_SECONDS_MAX)
-        self._since = now if self._since is not None else None
 
 
 class Keeper:
@@ -159,6 +137,8 @@ class Keeper:
         self._asked_epoch = 0
         self._receiver_epoch = 0
         self._standstill = Standstill()
+        self._applier_standstill = ApplierStandstill()
+        self._lock_wait = False  # the last action gave up waiting for a lock
         self._disk = DiskWatch(clock=clock)
         self._disk_waits = 0.0
         self._failure = ""
@@ -267,6 +247,7 @@ class Keeper:
             roster=self._hands.roster,
             errant=self.errant.known,
             password_in_use=self._hands.password_in_use,
+            held_up=self._lock_wait or self._applier_standstill.is_due(self._clock()),
         )
 
     def _lease_valid(self) -> bool:
@@ -286,6 +267,7 @@ class Keeper:
             )
         self._look = look
         self._standstill.note(look.observation, self._clock())
+        self._applier_standstill.note(look.observation, self._clock())
         if self._observer.files is not None:
             self._disk_waits = self._disk.look(directories_of(self._observer.files))
         decided = plan.LocalPlan(note=self.gate_note or look.error)
@@ -391,10 +373,10 @@ class Keeper:
         try:
             await loop.run_in_executor(self._acting, self._hands.carry_out, action)
         except MySQLError as error:
-            self._failure = f"{name}: {error}"
+            self._failure, self._lock_wait = f"{name}: {error}", isinstance(error, LockWaitTimeout)
             logger.warning("action failed: %s", self._failure)
             return False
-        self._failure = ""
+        self._failure, self._lock_wait = "", False
         logger.info("done: %s", action)
         if isinstance(action, plan.StopReceiver | plan.ProveQuiet):
             self._stopped_epoch = state.epoch
@@ -408,10 +390,14 @@ class Keeper:
         return True
 
     def _write_history(self, action: plan.Action, state: ClusterState) -> None:
-        kind = _HISTORY.get(type(action))
-        if kind:
-            why = {"rejoined": f"follows {state.primary}; nothing had to be rebuilt"}.get(kind, "")
-            self._record(Record(kind=kind, member=self._me, epoch=state.epoch, why=why, by=self._me))
+        kind, ended = _HISTORY.get(type(action)), ", ".join(self._hands.ended)
+        if kind is None or (isinstance(action, _ENDING) and not ended):
+            return
+        why = {"rejoined": f"follows {state.primary}; nothing had to be rebuilt"}.get(kind, "")
+        if isinstance(action, _ENDING):
+            why = f"of {ended}: in the way of a change of the primary or of the sync set"
+            logger.warning("%s %s", kind, why)
+        self._record(Record(kind=kind, member=self._me, epoch=state.epoch, why=why, by=self._me))
 
     def _rebuild_ended(self, failure: str) -> None:
         self._failure = failure
@@ -446,6 +432,7 @@ class Keeper:
             self._fencer.fence(f"epoch {after.epoch} begins")
 
 
+_ENDING = (plan.EndBlockers, plan.EndQueries)
 _SETTLED = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA})
 
 

@@ -33,7 +33,8 @@ def as_socket(stream: Stream) -> socket.socket:
         _copy(stream.recv, ours.sendall)
         with contextlib.suppress(OSError):
             ours.shutdown(socket.SHUT_RDWR)  # ends `outwards`, which waits in recv
-        stream.close()
+        with contextlib.suppress(OSError, EOFError):  # of a connection that is gone
+            stream.close()
         outward.join()
         ours.close()
 

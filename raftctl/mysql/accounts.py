@@ -168,12 +168,15 @@ def _create(conn: Connection, user: str, password: Secret, *, require: str, opti
 
 @contextlib.contextmanager
 def _unlogged(conn: Connection) -> Iterator[None]:
-    conn.execute("SET SESSION sql_log_bin = 0")
+    """Gives a statement up before its deadline while a backup makes it wait: an abandoned one would be carried out
+    later, when something else may have been decided."""
+    lock_wait_s = max(int(conn.timeout) - 1, 1)
+    conn.execute("SET SESSION sql_log_bin = 0, SESSION lock_wait_timeout = %s", (lock_wait_s,))
     try:
         yield
     finally:
         if conn.is_open:
-            conn.execute("SET SESSION sql_log_bin = 1")
+            conn.execute("SET SESSION sql_log_bin = 1, SESSION lock_wait_timeout = DEFAULT")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection
-from raftctl.mysql.errors import ConnectionLost
+from raftctl.mysql.errors import ConnectionLost, NotVerified
 from raftctl.mysql.replication import Source, end_replication
 
 _RESTART_FAILED = 3707  # ER_RESTART_SERVER_FAILED: cloned, and mysqld has no parent that would restart it
@@ -49,13 +49,14 @@ def clone_from(conn: Connection, donor: Source, *, timeout: float, statement_tim
     without end for the rest of a transaction that was received in part (9.7.4). The server is offline for clients
     meanwhile; super_read_only is off only because CLONE needs that. `donor.user` has BACKUP_ADMIN there and uses TLS.
     When the connection is lost, mysqld is taken to restart: ask `clone_progress` once it is up. Raises NotVerified
-    when the applier does not end, and MySQLError, with the server as it was before but for replication, when CLONE is
+    when replication does not end, and MySQLError, with the server as it was before but for replication, when CLONE is
     refused.
     """
-    conn.execute(
-        "SET GLOBAL offline_mode = ON", timeout=statement_timeout
-    )  # also ends clients that hold the applier up
-    end_replication(conn, timeout=statement_timeout)
+    conn.execute("SET GLOBAL offline_mode = ON", timeout=statement_timeout)
+    try:
+        end_replication(conn, timeout=statement_timeout)
+    except MySQLError as error:  # refused, too, while the instance is locked for a backup
+        raise NotVerified(f"replication does not end: {error}") from None
     conn.execute("SET GLOBAL clone_valid_donor_list = %s", (f"{donor.host}:{donor.port}",), timeout=statement_timeout)
     conn.execute("SET GLOBAL super_read_only = OFF", timeout=statement_timeout)
     try:

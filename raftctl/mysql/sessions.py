@@ -49,8 +49,17 @@ def end_sessions(conn: Connection, remaining: Callable[[], frozenset[int]], *, t
 
 def kill(conn: Connection, session: int) -> None:
     """Ask the server to end a session; nothing happens when it is gone already."""
+    _kill(conn, "KILL %s", session)
+
+
+def kill_query(conn: Connection, session: int) -> None:
+    """Ask the server to end what a session executes; nothing happens when the session is gone already."""
+    _kill(conn, "KILL QUERY %s", session)
+
+
+def _kill(conn: Connection, statement: str, session: int) -> None:
     try:
-        conn.execute("KILL %s", (session,))
+        conn.execute(statement, (session,))
     except MySQLError as error:
         if error.code != _NO_SUCH_THREAD:
             raise

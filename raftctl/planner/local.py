@@ -43,6 +43,14 @@ class WaitApplied(Action, frozen=True):
     """Give the applier a moment; decided again until everything received is applied."""
 
 
+class EndBlockers(Action, frozen=True):
+    """End the clients' sessions, such as a backup's, that hold up the applier or statements about accounts."""
+
+
+class EndQueries(Action, frozen=True):
+    """End the statements of clients that use a table, for which ProveQuiet waits."""
+
+
 class ForgetSource(Action, frozen=True):
     """Remove the replication channel; everything received is applied."""
 
@@ -145,7 +153,8 @@ class LocalContext(msgspec.Struct, frozen=True):
     `roster`: the last one for which KeepAccounts succeeded since mysqld started, 0 for none.
     `incomplete`: a CLONE began here and did not come to its end; `unverified`: it did, and InnoDB was not asked yet
     whether the data are sound. `errant`: what somebody wrote here while it was a replica; that is for a person to mend.
-    `password_in_use`: replication was configured with the present password.
+    `password_in_use`: replication was configured with the present password. `held_up`: the applier, which has something
+    to apply, stands still, or the last action gave up waiting for a lock.
     """
 
     confirmed: bool
@@ -161,6 +170,7 @@ class LocalContext(msgspec.Struct, frozen=True):
     roster: int = 0
     errant: GTIDSet = GTIDSet()
     password_in_use: bool = True
+    held_up: bool = False
 
 
 class LocalPlan(msgspec.Struct, frozen=True):
@@ -195,7 +205,7 @@ def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -
         return LocalPlan(note="does not open: " + (_INCOMPLETE if context.incomplete else "is what was cloned sound?"))
     if not state.floor <= seen.holds:
         return LocalPlan(note=f"lacks {(state.floor - seen.holds).count()} transactions that it must have")
-    closing = _end_replication(seen)
+    closing = _end_replication(seen, context)
     if closing and not seen.writable:
         return closing
     if seen.donates and context.commits_stand_still and seen.semi_sync.clients < state.source_acks:
@@ -223,7 +233,7 @@ def _may_open(state: ClusterState, seen: MySQLObservation) -> bool:
     return expected or seen.semi_sync.clients >= state.source_acks
 
 
-def _end_replication(seen: MySQLObservation) -> LocalPlan | None:
+def _end_replication(seen: MySQLObservation, context: LocalContext) -> LocalPlan | None:
     """Everything received is applied before the first write of one's own (rule R4)."""
     channel = seen.channel
     if channel is None:
@@ -233,8 +243,14 @@ def _end_replication(seen: MySQLObservation) -> LocalPlan | None:
     if not seen.gtid_received <= seen.gtid_executed:
         start: tuple[Action, ...] = () if channel.applier_running else (StartApplier(),)
         count = (seen.gtid_received - seen.gtid_executed).count()
-        return LocalPlan((*start, WaitApplied()), note=f"applies {count} received transactions")
+        actions = (*start, *_make_way(context), WaitApplied())
+        return LocalPlan(actions, note=f"applies {count} received transactions")
     return None
+
+
+def _make_way(context: LocalContext) -> tuple[Action, ...]:
+    """Writes wait, or will: a backup, or somebody's long query, is not worth that."""
+    return (EndBlockers(),) if context.held_up else ()
 
 
 def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> tuple[Action, ...]:
@@ -245,6 +261,8 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
     waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
     if not waits == context.source_acks == state.source_acks:
         actions.append(BecomeSource(state.source_acks))
+    if not seen.writable or context.locked != state.locked:
+        actions += _make_way(context)
     actions += _keep_accounts(state, context)
     if context.locked != state.locked:
         actions.append(LockAccounts(state.locked))
@@ -277,8 +295,11 @@ def _encourage(state: ClusterState, seen: MySQLObservation, context: LocalContex
 def _relieve(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> LocalPlan:
     """The previous primary: stop writing and say what it has."""
     if is_quiet(seen):
-        prove = () if context.stopped_epoch == state.epoch else (ProveQuiet(),)
-        return LocalPlan(prove, note=f"fenced for epoch {state.epoch}")
+        if context.stopped_epoch == state.epoch:
+            return LocalPlan(note=f"fenced for epoch {state.epoch}")
+        # Nobody writes meanwhile: a report that takes an hour is not waited for.
+        end: tuple[Action, ...] = (EndQueries(),) if context.held_up else ()
+        return LocalPlan((*end, ProveQuiet()), note=f"fenced for epoch {state.epoch}")
     if state.phase is Phase.SWITCHOVER:
         return LocalPlan((*_encourage(state, seen, context), StopWriting()), note="finishes its writes")
     return LocalPlan((Fence(f"epoch {state.epoch} begins"),), note="is being fenced")
@@ -408,7 +429,8 @@ def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
         return LocalPlan((StopReceiver(),), note=f"leaves {channel.source_host}:{channel.source_port}")
     if not seen.gtid_received <= seen.gtid_executed:
         start: tuple[Action, ...] = (StartApplier(),) if _can_apply(channel) else ()
-        return LocalPlan((*start, WaitApplied()), note="applies what it received before it changes its source")
+        actions = (*start, *_make_way(context), WaitApplied())
+        return LocalPlan(actions, note="applies what it received before it changes its source")
     if _points_to(state, channel) and context.password_in_use:
         return LocalPlan((ForgetSource(),), note=f"compares itself anew with {primary}")
     if context.primary_executed is None or context.receiver_epoch == state.epoch:

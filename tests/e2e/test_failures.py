@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -194,6 +195,26 @@ def test_switchover_under_load(netns_stage: Stage) -> None:
             assert writer.wait_for(20, 60)
     tally = stage.verify(writer)
     assert tally.unsure_present == 0
+
+
+def test_a_switchover_does_not_wait_for_a_long_query(netns_stage: Stage) -> None:
+    """A report on the primary would keep it from proving that it is quiet, and writes away meanwhile."""
+    stage = netns_stage
+    old = stage.wait_healthy().primary
+    assert old
+    with (
+        stage.writing() as writer,
+        connect(stage.endpoint(old), timeout=120.0) as reader,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        report = thread.submit(reader.scalar, f"SELECT SUM(SLEEP(60)) FROM {stage.database}.raftctl_written")
+        done = raftctl(stage, "switchover", "--yes")
+        assert done.returncode == 0, done
+        assert writer.wait_for(20, 60)
+        assert report.exception(timeout=60)
+        assert reader.scalar("SELECT 1") == 1, "its session stays"
+    assert [e.member for e in stage.history() if e.kind == "queries-ended"] == [old]
+    stage.verify(writer)
 
 
 def test_garbage_on_the_raft_port(netns_stage: Stage) -> None:

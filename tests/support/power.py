@@ -9,6 +9,8 @@ import struct
 import subprocess
 from pathlib import Path
 
+from tests.support.waiting import wait_until
+
 _EXT4_IOC_SHUTDOWN = 0x8004587D  # linux/fs/ext4/ext4.h; xfstests cuts the power with it (`godown`)
 _GOING_FLAGS_NOLOGFLUSH = 2  # not even the journal is written out
 _IMAGE_BYTES = 32 << 20
@@ -40,8 +42,14 @@ class PoweredDisk:
             os.close(fd)
 
     def unplug(self) -> None:
-        """Unmount it; nobody may have a file open."""
+        """Unmount it; nobody may have a file open.
+
+        A container that is being started has a copy of all mounts for a moment. As long as one keeps this file system
+        alive, a mount of the same image would be of the same file system again, without power."""
         _run("umount", str(self._mountpoint))
+        wait_until(
+            lambda: not _run("losetup", "--associated", str(self._image)), what="the disk is free", timeout=_TIMEOUT
+        )
 
 
 def unavailable() -> str:
@@ -65,5 +73,5 @@ def try_disk(directory: Path) -> str:
     return ""
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, timeout=_TIMEOUT, capture_output=True)
+def _run(*command: str) -> bytes:
+    return subprocess.run(command, check=True, timeout=_TIMEOUT, capture_output=True).stdout

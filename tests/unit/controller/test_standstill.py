@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import MySQLObservation, SemiSync
-from raftctl.controller.keeper import Standstill
+from raftctl.controller.standstill import APPLIER_SECONDS, ApplierStandstill, Standstill
 
 UUID = "aaaaaaaa-0000-0000-0000-000000000001"
 
@@ -70,4 +72,33 @@ def test_no_answer_is_no_standstill() -> None:
     standstill = Standstill()
     standstill.note(waiting(owned=f"{UUID}:1"), 0.0)
     standstill.note(None, 0.5)
+    assert not standstill.is_due(100.0)
+
+
+def received(*, executed: str) -> MySQLObservation:
+    replica = waiting(owned="", sessions=0)
+    received = GTIDSet.parse(f"{UUID}:1-9")
+    return msgspec.structs.replace(replica, gtid_executed=GTIDSet.parse(executed), gtid_received=received)
+
+
+def test_an_applier_that_applies_does_not_stand_still() -> None:
+    standstill = ApplierStandstill()
+    for second in range(1, 9):
+        standstill.note(received(executed=f"{UUID}:1-{second}"), 10.0 * second)
+        assert not standstill.is_due(10.0 * second)
+
+
+def test_one_that_has_applied_nothing_for_a_while_does() -> None:
+    standstill = ApplierStandstill()
+    standstill.note(received(executed=f"{UUID}:1-5"), 1.0)
+    standstill.note(received(executed=f"{UUID}:1-5"), 1.0 + APPLIER_SECONDS)
+    assert standstill.is_due(1.0 + APPLIER_SECONDS)
+
+
+def test_one_that_has_nothing_to_apply_does_not() -> None:
+    standstill = ApplierStandstill()
+    standstill.note(received(executed=f"{UUID}:1-5"), 1.0)
+    standstill.note(received(executed=f"{UUID}:1-9"), 2.0)
+    assert not standstill.is_due(100.0)
+    standstill.note(None, 3.0)
     assert not standstill.is_due(100.0)

@@ -114,6 +114,44 @@ CASES = {
         a_replica(executed="A:1-90", received="A:1-100", channel=a_channel(receiver="OFF", applier_running=False)),
         (local.StartApplier(), local.WaitApplied()),
     ),
+    "an applier that stands still is freed": Case(
+        NEW_REIGN,
+        "db2",
+        a_replica(executed="A:1-90", received="A:1-100", channel=a_channel(receiver="OFF")),
+        (local.EndBlockers(), local.WaitApplied()),
+        a_context(held_up=True),
+    ),
+    "so are the statements that lock others out before it opens": Case(
+        a_state(phase=Phase.PROMOTING, primary="db2", locked=("db1",), sync_set=("db2", "db3")),
+        "db2",
+        CHOSEN,
+        (
+            local.SetAcknowledging(on=False),
+            local.BecomeSource(1),
+            local.EndBlockers(),
+            local.LockAccounts(("db1",)),
+            local.Open(1),
+        ),
+        a_context(locked=None, held_up=True),
+    ),
+    "a replica that stands still before it changes its source is freed": Case(
+        a_state(primary="db2", epoch=2),
+        "db3",
+        a_replica(executed="A:1-90", received="A:1-100", channel=a_channel(receiver="OFF")),
+        (local.EndBlockers(), local.WaitApplied()),
+        a_context(held_up=True),
+    ),
+    "a replica that only lags is left alone with its clients": Case(
+        STEADY, "db3", a_replica(executed="A:1-90", received="A:1-100"), (), a_context(held_up=True)
+    ),
+    "and so is a primary at work, whatever waits there": Case(STEADY, "db1", a_source(), (), a_context(held_up=True)),
+    "but for locking somebody out": Case(
+        OUT,
+        "db1",
+        a_source(),
+        (local.EndBlockers(), local.LockAccounts(("db3",))),
+        a_context(locked=(), held_up=True),
+    ),
     "then opens, in this order": Case(
         a_state(phase=Phase.PROMOTING, primary="db2", locked=("db1",), sync_set=("db2", "db3")),
         "db2",
@@ -134,6 +172,9 @@ CASES = {
     ),
     "a relieved primary is fenced in a failover": Case(FAILOVER, "db1", a_source(), (FENCE("epoch 2 begins"),)),
     "it proves that it is quiet": Case(SWITCHOVER, "db1", OLD_PRIMARY, (local.ProveQuiet(),)),
+    "long queries do not keep it from that": Case(
+        SWITCHOVER, "db1", OLD_PRIMARY, (local.EndQueries(), local.ProveQuiet()), a_context(held_up=True)
+    ),
     "it proves it once": Case(SWITCHOVER, "db1", OLD_PRIMARY, (), a_context(stopped_epoch=2)),
     "a commit that stands still would keep it from becoming read-only": Case(
         SWITCHOVER,

@@ -1,0 +1,68 @@
+"""Clients that hold up what a change of primary waits for: the applier, statements about accounts, and the proof that
+the previous primary is quiet.
+
+A backup that holds LOCK INSTANCE FOR BACKUP or FLUSH TABLES WITH READ LOCK, for as long as it takes, makes every
+account statement wait; the latter, LOCK TABLES, an open transaction, and a long SELECT before somebody's ALTER TABLE
+make the applier wait. FLUSH TABLES WITH READ LOCK, the proof, waits for every statement that reads a table.
+
+Manual: https://dev.mysql.com/doc/refman/8.4/en/lock-instance-for-backup.html and
+https://dev.mysql.com/doc/refman/8.4/en/performance-schema-metadata-locks-table.html
+"""
+
+from __future__ import annotations
+
+from raftctl.mysql.client import Connection
+from raftctl.mysql.sessions import kill, kill_query
+
+# Row locks, and metadata locks that stand against one that the applier waits for. Whoever only reads a table, or writes
+# to it, is not in the way of a write to it.
+_BLOCKERS = """
+WITH applier AS (
+  SELECT THREAD_ID AS id FROM performance_schema.replication_applier_status_by_worker
+  UNION SELECT THREAD_ID FROM performance_schema.replication_applier_status_by_coordinator
+), blocking AS (
+  SELECT OWNER_THREAD_ID AS id FROM performance_schema.metadata_locks
+  WHERE OBJECT_TYPE IN ('BACKUP LOCK', 'GLOBAL') AND LOCK_TYPE = 'SHARED' AND LOCK_STATUS = 'GRANTED'
+  UNION
+  SELECT held.OWNER_THREAD_ID FROM performance_schema.metadata_locks AS held
+  JOIN performance_schema.metadata_locks AS wanted ON held.OBJECT_TYPE = wanted.OBJECT_TYPE
+    AND held.OBJECT_SCHEMA <=> wanted.OBJECT_SCHEMA AND held.OBJECT_NAME <=> wanted.OBJECT_NAME
+  WHERE held.LOCK_STATUS = 'GRANTED' AND wanted.LOCK_STATUS = 'PENDING'
+    AND wanted.OWNER_THREAD_ID IN (SELECT id FROM applier)
+    AND NOT (wanted.LOCK_TYPE = 'SHARED_WRITE' AND held.LOCK_TYPE IN ('SHARED_READ', 'SHARED_WRITE'))
+  UNION
+  SELECT BLOCKING_THREAD_ID FROM performance_schema.data_lock_waits
+  WHERE REQUESTING_THREAD_ID IN (SELECT id FROM applier)
+)
+SELECT PROCESSLIST_ID AS id, CONCAT(PROCESSLIST_USER, '@', PROCESSLIST_HOST) AS account FROM performance_schema.threads
+WHERE THREAD_ID IN (SELECT id FROM blocking) AND NAME = 'thread/sql/one_connection' AND PROCESSLIST_USER <> %s
+"""
+
+
+def end_blockers(conn: Connection, *, timeout: float) -> list[str]:
+    """Kill the clients' sessions that hold the applier or account statements up now, and return whose they were.
+
+    Their transactions are rolled back. `timeout` bounds each statement. Raises MySQLError."""
+    rows = conn.query(_BLOCKERS, (conn.endpoint.user,), timeout=timeout)
+    for row in rows:
+        kill(conn, row["id"])
+    return sorted({row["account"] for row in rows})
+
+
+_QUERIES = """
+SELECT DISTINCT PROCESSLIST_ID AS id, CONCAT(PROCESSLIST_USER, '@', PROCESSLIST_HOST) AS account
+FROM performance_schema.threads JOIN performance_schema.metadata_locks ON OWNER_THREAD_ID = THREAD_ID
+WHERE OBJECT_TYPE = 'TABLE' AND LOCK_STATUS = 'GRANTED' AND PROCESSLIST_COMMAND IN ('Query', 'Execute')
+  AND NAME = 'thread/sql/one_connection' AND PROCESSLIST_USER <> %s
+"""
+
+
+def end_queries(conn: Connection, *, timeout: float) -> list[str]:
+    """End the statements of clients that use a table now, on a server where no commit is under way, and return whose
+    they were. Their sessions stay.
+
+    `timeout` bounds each statement. Raises MySQLError."""
+    rows = conn.query(_QUERIES, (conn.endpoint.user,), timeout=timeout)
+    for row in rows:
+        kill_query(conn, row["id"])
+    return sorted({row["account"] for row in rows})
