@@ -13,8 +13,7 @@ from raftctl.cluster.state import Member
 from raftctl.controller import gate_protocol
 from raftctl.errors import MySQLError
 from raftctl.hosts.services import ServiceManager, Unit
-from raftctl.mysql import accounts, clone, fencing, replication, semisync
-from raftctl.mysql.blockers import end_blockers, end_queries
+from raftctl.mysql import accounts, blockers, clone, fencing, replication, semisync
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.clone import AfterClone
 from raftctl.mysql.observe import observe
@@ -69,7 +68,7 @@ class Hands:
         self.source_acks: int | None = None
         self.primary_executed: GTIDSet | None = None
         self.roster = 0
-        self.ended: list[str] = []  # whose EndBlockers or EndQueries ended last
+        self.ended: list[str] = []  # whose FreeApplier, FreeAccounts or EndQueries ended last
 
     def forget_accounts(self) -> None:
         """Those that are made from the cluster key have another password now."""
@@ -119,11 +118,14 @@ class Hands:
         received = observe(conn).gtid_received
         replication.wait_applied(conn, received, timeout=APPLY_SLICE_SECONDS)
 
-    def _end_blockers(self, _: plan.EndBlockers) -> None:
-        self.ended = end_blockers(self._open(), timeout=STATEMENT_SECONDS)
+    def _free_applier(self, _: plan.FreeApplier) -> None:
+        self.ended = blockers.free_applier(self._open(), timeout=STATEMENT_SECONDS)
+
+    def _free_accounts(self, _: plan.FreeAccounts) -> None:
+        self.ended = blockers.free_accounts(self._open(), timeout=STATEMENT_SECONDS)
 
     def _end_queries(self, _: plan.EndQueries) -> None:
-        self.ended = end_queries(self._open(), timeout=STATEMENT_SECONDS)
+        self.ended = blockers.end_queries(self._open(), timeout=STATEMENT_SECONDS)
 
     def _forget_source(self, _: plan.ForgetSource) -> None:
         replication.forget_source(self._open(), timeout=STATEMENT_SECONDS)
@@ -268,7 +270,8 @@ _ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {
     plan.StartReceiver: Hands._start_receiver,
     plan.StartApplier: Hands._start_applier,
     plan.WaitApplied: Hands._wait_applied,
-    plan.EndBlockers: Hands._end_blockers,
+    plan.FreeApplier: Hands._free_applier,
+    plan.FreeAccounts: Hands._free_accounts,
     plan.EndQueries: Hands._end_queries,
     plan.ForgetSource: Hands._forget_source,
     plan.AskPrimary: Hands._ask_primary,

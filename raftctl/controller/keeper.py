@@ -54,7 +54,8 @@ RETRY_SECONDS: Final = 0.2  # after an action failed
 _HISTORY: Final[Mapping[type[plan.Action], str]] = {
     plan.PointTo: "rejoined",
     plan.Open: "opened",
-    plan.EndBlockers: "sessions-ended",
+    plan.FreeApplier: "sessions-ended",
+    plan.FreeAccounts: "sessions-ended",
     plan.EndQueries: "queries-ended",
 }
 
@@ -432,7 +433,7 @@ class Keeper:
             self._fencer.fence(f"epoch {after.epoch} begins")
 
 
-_ENDING = (plan.EndBlockers, plan.EndQueries)
+_ENDING = (plan.FreeApplier, plan.FreeAccounts, plan.EndQueries)
 _SETTLED = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA})
 
 

@@ -11,20 +11,25 @@ https://dev.mysql.com/doc/refman/8.4/en/performance-schema-metadata-locks-table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from raftctl.mysql.client import Connection
 from raftctl.mysql.sessions import kill, kill_query
 
+_CLIENTS = """
+SELECT DISTINCT PROCESSLIST_ID AS id, CONCAT(PROCESSLIST_USER, '@', PROCESSLIST_HOST) AS account
+FROM performance_schema.threads JOIN blocking ON blocking.id = THREAD_ID
+WHERE NAME = 'thread/sql/one_connection' AND PROCESSLIST_USER <> %s
+"""
+
 # Row locks, and metadata locks that stand against one that the applier waits for. Whoever only reads a table, or writes
 # to it, is not in the way of a write to it.
-_BLOCKERS = """
+_OF_THE_APPLIER = """
 WITH applier AS (
   SELECT THREAD_ID AS id FROM performance_schema.replication_applier_status_by_worker
   UNION SELECT THREAD_ID FROM performance_schema.replication_applier_status_by_coordinator
 ), blocking AS (
-  SELECT OWNER_THREAD_ID AS id FROM performance_schema.metadata_locks
-  WHERE OBJECT_TYPE IN ('BACKUP LOCK', 'GLOBAL') AND LOCK_TYPE = 'SHARED' AND LOCK_STATUS = 'GRANTED'
-  UNION
-  SELECT held.OWNER_THREAD_ID FROM performance_schema.metadata_locks AS held
+  SELECT held.OWNER_THREAD_ID AS id FROM performance_schema.metadata_locks AS held
   JOIN performance_schema.metadata_locks AS wanted ON held.OBJECT_TYPE = wanted.OBJECT_TYPE
     AND held.OBJECT_SCHEMA <=> wanted.OBJECT_SCHEMA AND held.OBJECT_NAME <=> wanted.OBJECT_NAME
   WHERE held.LOCK_STATUS = 'GRANTED' AND wanted.LOCK_STATUS = 'PENDING'
@@ -34,27 +39,34 @@ WITH applier AS (
   SELECT BLOCKING_THREAD_ID FROM performance_schema.data_lock_waits
   WHERE REQUESTING_THREAD_ID IN (SELECT id FROM applier)
 )
-SELECT PROCESSLIST_ID AS id, CONCAT(PROCESSLIST_USER, '@', PROCESSLIST_HOST) AS account FROM performance_schema.threads
-WHERE THREAD_ID IN (SELECT id FROM blocking) AND NAME = 'thread/sql/one_connection' AND PROCESSLIST_USER <> %s
 """
 
-
-def end_blockers(conn: Connection, *, timeout: float) -> list[str]:
-    """Kill the clients' sessions that hold the applier or account statements up now, and return whose they were.
-
-    Their transactions are rolled back. `timeout` bounds each statement. Raises MySQLError."""
-    rows = conn.query(_BLOCKERS, (conn.endpoint.user,), timeout=timeout)
-    for row in rows:
-        kill(conn, row["id"])
-    return sorted({row["account"] for row in rows})
-
+_OF_ACCOUNTS = """
+WITH blocking AS (
+  SELECT OWNER_THREAD_ID AS id FROM performance_schema.metadata_locks
+  WHERE OBJECT_TYPE IN ('BACKUP LOCK', 'GLOBAL') AND LOCK_TYPE = 'SHARED' AND LOCK_STATUS = 'GRANTED'
+)
+"""
 
 _QUERIES = """
-SELECT DISTINCT PROCESSLIST_ID AS id, CONCAT(PROCESSLIST_USER, '@', PROCESSLIST_HOST) AS account
-FROM performance_schema.threads JOIN performance_schema.metadata_locks ON OWNER_THREAD_ID = THREAD_ID
-WHERE OBJECT_TYPE = 'TABLE' AND LOCK_STATUS = 'GRANTED' AND PROCESSLIST_COMMAND IN ('Query', 'Execute')
-  AND NAME = 'thread/sql/one_connection' AND PROCESSLIST_USER <> %s
+WITH blocking AS (
+  SELECT OWNER_THREAD_ID AS id FROM performance_schema.metadata_locks
+  WHERE OBJECT_TYPE = 'TABLE' AND LOCK_STATUS = 'GRANTED'
+)
 """
+_RUNNING = "AND PROCESSLIST_COMMAND IN ('Query', 'Execute')"
+
+
+def free_applier(conn: Connection, *, timeout: float) -> list[str]:
+    """Kill the clients' sessions for which the applier waits now, and return whose they were.
+
+    Their transactions are rolled back. `timeout` bounds each statement. Raises MySQLError."""
+    return _end(conn, _OF_THE_APPLIER, kill, timeout)
+
+
+def free_accounts(conn: Connection, *, timeout: float) -> list[str]:
+    """As `free_applier`: the sessions that make account statements wait, backups as a rule."""
+    return _end(conn, _OF_ACCOUNTS, kill, timeout)
 
 
 def end_queries(conn: Connection, *, timeout: float) -> list[str]:
@@ -62,7 +74,13 @@ def end_queries(conn: Connection, *, timeout: float) -> list[str]:
     they were. Their sessions stay.
 
     `timeout` bounds each statement. Raises MySQLError."""
-    rows = conn.query(_QUERIES, (conn.endpoint.user,), timeout=timeout)
+    return _end(conn, _QUERIES, kill_query, timeout, only=_RUNNING)
+
+
+def _end(
+    conn: Connection, blocking: str, end: Callable[[Connection, int], None], timeout: float, *, only: str = ""
+) -> list[str]:
+    rows = conn.query("".join((blocking, _CLIENTS, only)), (conn.endpoint.user,), timeout=timeout)
     for row in rows:
-        kill_query(conn, row["id"])
+        end(conn, row["id"])
     return sorted({row["account"] for row in rows})

@@ -43,8 +43,12 @@ class WaitApplied(Action, frozen=True):
     """Give the applier a moment; decided again until everything received is applied."""
 
 
-class EndBlockers(Action, frozen=True):
-    """End the clients' sessions, such as a backup's, that hold up the applier or statements about accounts."""
+class FreeApplier(Action, frozen=True):
+    """End the clients' sessions for which the applier waits."""
+
+
+class FreeAccounts(Action, frozen=True):
+    """End the clients' sessions, such as a backup's, for which statements about accounts wait."""
 
 
 class EndQueries(Action, frozen=True):
@@ -243,14 +247,14 @@ def _end_replication(seen: MySQLObservation, context: LocalContext) -> LocalPlan
     if not seen.gtid_received <= seen.gtid_executed:
         start: tuple[Action, ...] = () if channel.applier_running else (StartApplier(),)
         count = (seen.gtid_received - seen.gtid_executed).count()
-        actions = (*start, *_make_way(context), WaitApplied())
+        actions = (*start, *_free_applier(context), WaitApplied())
         return LocalPlan(actions, note=f"applies {count} received transactions")
     return None
 
 
-def _make_way(context: LocalContext) -> tuple[Action, ...]:
-    """Writes wait, or will: a backup, or somebody's long query, is not worth that."""
-    return (EndBlockers(),) if context.held_up else ()
+def _free_applier(context: LocalContext) -> tuple[Action, ...]:
+    """Writes wait, or will: somebody's lock or long query is not worth that."""
+    return (FreeApplier(),) if context.held_up else ()
 
 
 def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> tuple[Action, ...]:
@@ -261,8 +265,8 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
     waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
     if not waits == context.source_acks == state.source_acks:
         actions.append(BecomeSource(state.source_acks))
-    if not seen.writable or context.locked != state.locked:
-        actions += _make_way(context)
+    if context.held_up and (not seen.writable or context.locked != state.locked):
+        actions.append(FreeAccounts())
     actions += _keep_accounts(state, context)
     if context.locked != state.locked:
         actions.append(LockAccounts(state.locked))
@@ -429,7 +433,7 @@ def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
         return LocalPlan((StopReceiver(),), note=f"leaves {channel.source_host}:{channel.source_port}")
     if not seen.gtid_received <= seen.gtid_executed:
         start: tuple[Action, ...] = (StartApplier(),) if _can_apply(channel) else ()
-        actions = (*start, *_make_way(context), WaitApplied())
+        actions = (*start, *_free_applier(context), WaitApplied())
         return LocalPlan(actions, note="applies what it received before it changes its source")
     if _points_to(state, channel) and context.password_in_use:
         return LocalPlan((ForgetSource(),), note=f"compares itself anew with {primary}")

@@ -8,7 +8,7 @@ import pytest
 
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.mysql.accounts import keep_accounts, lock_exactly, locked_out
-from raftctl.mysql.blockers import end_blockers, end_queries
+from raftctl.mysql.blockers import end_queries, free_accounts, free_applier
 from raftctl.mysql.client import Connection
 from raftctl.mysql.errors import LockWaitTimeout
 from raftctl.mysql.fencing import prove_quiet, set_super_read_only
@@ -53,10 +53,11 @@ def test_an_account_statement_gives_up_and_passes_when_the_backup_is_ended(
             statement(conn)
         assert conn.is_open, "nothing of it is carried out later"
         assert locked_out(conn) == frozenset()
-        assert end_blockers(conn, timeout=DEADLINE_S) == ["root@localhost"]
+        assert free_applier(conn, timeout=DEADLINE_S) == [], "it does not wait for that"
+        assert free_accounts(conn, timeout=DEADLINE_S) == ["root@localhost"]
         statement(conn)
         assert reader.scalar("SELECT 1") == 1
-        assert end_blockers(conn, timeout=DEADLINE_S) == []
+        assert free_accounts(conn, timeout=DEADLINE_S) == []
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_what_the_applier_waits_for_is_ended_and_no_other_client(
             root.execute(written)
         everything = GTIDSet.parse(executed(source))
         assert not wait_applied(conn, everything, timeout=1.0)
-        ended = wait_until(lambda: end_blockers(conn, timeout=DEADLINE_S), what="the applier waits for it")
+        ended = wait_until(lambda: free_applier(conn, timeout=DEADLINE_S) or None, what="the applier waits for it")
         assert ended == ["root@localhost"]
         assert wait_applied(conn, everything, timeout=DEADLINE_S)
         assert reader.query("SELECT 1")
@@ -117,7 +118,7 @@ def test_readers_are_not_in_the_way_of_a_write_that_waits_for_somebody_else(
         reader.query("SELECT * FROM t.t")
         holder.execute("LOCK TABLES t.t READ")
         writers.write(source, 0).result()
-        ended = wait_until(lambda: end_blockers(conn, timeout=DEADLINE_S), what="the applier waits for it")
+        ended = wait_until(lambda: free_applier(conn, timeout=DEADLINE_S) or None, what="the applier waits for it")
         assert ended == ["root@localhost"]
         assert wait_applied(conn, GTIDSet.parse(executed(source)), timeout=DEADLINE_S)
         assert reader.query("SELECT * FROM t.t") == []

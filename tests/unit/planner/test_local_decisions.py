@@ -118,7 +118,7 @@ CASES = {
         NEW_REIGN,
         "db2",
         a_replica(executed="A:1-90", received="A:1-100", channel=a_channel(receiver="OFF")),
-        (local.EndBlockers(), local.WaitApplied()),
+        (local.FreeApplier(), local.WaitApplied()),
         a_context(held_up=True),
     ),
     "so are the statements that lock others out before it opens": Case(
@@ -128,7 +128,7 @@ CASES = {
         (
             local.SetAcknowledging(on=False),
             local.BecomeSource(1),
-            local.EndBlockers(),
+            local.FreeAccounts(),
             local.LockAccounts(("db1",)),
             local.Open(1),
         ),
@@ -138,7 +138,7 @@ CASES = {
         a_state(primary="db2", epoch=2),
         "db3",
         a_replica(executed="A:1-90", received="A:1-100", channel=a_channel(receiver="OFF")),
-        (local.EndBlockers(), local.WaitApplied()),
+        (local.FreeApplier(), local.WaitApplied()),
         a_context(held_up=True),
     ),
     "a replica that only lags is left alone with its clients": Case(
@@ -149,7 +149,7 @@ CASES = {
         OUT,
         "db1",
         a_source(),
-        (local.EndBlockers(), local.LockAccounts(("db3",))),
+        (local.FreeAccounts(), local.LockAccounts(("db3",))),
         a_context(locked=(), held_up=True),
     ),
     "then opens, in this order": Case(
