@@ -49,8 +49,8 @@ def clone_from(conn: Connection, donor: Source, *, timeout: float, statement_tim
     without end for the rest of a transaction that was received in part (9.7.4). The server is offline for clients
     meanwhile; super_read_only is off only because CLONE needs that. `donor.user` has BACKUP_ADMIN there and uses TLS.
     When the connection is lost, mysqld is taken to restart: ask `clone_progress` once it is up. Raises NotVerified
-    when replication does not end, and MySQLError, with the server as it was before but for replication, when CLONE is
-    refused.
+    when replication does not end: the server stays offline, and mysqld is to be ended. Raises MySQLError, with the
+    server as it was before but for replication, when CLONE is refused.
     """
     conn.execute("SET GLOBAL offline_mode = ON", timeout=statement_timeout)
     try:

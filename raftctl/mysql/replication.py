@@ -155,7 +155,6 @@ def forget_source(conn: Connection, *, timeout: float) -> None:
 
 def end_replication(conn: Connection, *, timeout: float) -> None:
     """Stop receiving and applying, at once: see `end_applier`. Raises NotVerified when it does not end in time."""
-    conn.execute("STOP REPLICA IO_THREAD", timeout=timeout)
     end_applier(conn, timeout=timeout)
     stop_replica(conn, timeout=timeout)
 

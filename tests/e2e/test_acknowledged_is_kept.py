@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import threading
 from collections.abc import Iterator
 
@@ -11,11 +10,11 @@ import pytest
 
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.errors import MySQLError
-from raftctl.mysql.client import Connection, Endpoint, connect
+from raftctl.mysql.client import Connection, connect
 from raftctl.mysql.observe import observe
 from raftctl.sandbox.cluster import Target
 from raftctl.sandbox.distribution import MySQLDistribution
-from raftctl.secret import Secret
+from tests.support.dba import dba_of
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
 
@@ -54,31 +53,24 @@ def held(stage: Stage, conn: Connection) -> bool:
 
 
 @contextlib.contextmanager
-def transaction_held(stage: Stage, member: str) -> Iterator[None]:
+def transaction_held(stage: Stage, member: str) -> Iterator[GTIDSet]:
     """A session there owns the number of a transaction that is soon to come, so that the applier waits for its end:
     not for a lock, of which raftctl would find the holder."""
     primary = stage.status().primary
     assert primary
     with connect(stage.own_endpoint(primary), timeout=10.0) as conn:
         uuid = conn.scalar("SELECT @@server_uuid")
-    dba = a_dba_of(stage, member)
+    dba = dba_of(stage, member)
     number = max(i.last for i in stage.executed(primary).restrict(uuid).intervals()) + 100
     with connect(dba, timeout=60.0) as conn:
         conn.execute("SET gtid_next = %s", (f"{uuid}:{number}",))
         conn.execute("BEGIN")
-        yield
+        yield GTIDSet.parse(f"{uuid}:{number}")
 
 
-def a_dba_of(stage: Stage, member: str) -> Endpoint:
-    """Somebody with all privileges, whose sessions raftctl does not take for its own."""
-    primary = stage.status().primary
-    assert primary
-    with connect(stage.own_endpoint(primary), timeout=30.0) as conn:
-        conn.execute("CREATE USER IF NOT EXISTS dba IDENTIFIED BY 'of-a-test-0'")
-        conn.execute("GRANT BACKUP_ADMIN, SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN ON *.* TO dba")
-        made = GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_executed"))
-    wait_until(lambda: made <= stage.executed(member), what=f"{member} has the account")
-    return dataclasses.replace(stage.own_endpoint(member), user="dba", password=Secret("of-a-test-0"))
+def has_received(stage: Stage, member: str, gtids: GTIDSet) -> bool:
+    with connect(stage.own_endpoint(member), timeout=10.0) as conn:
+        return gtids <= observe(conn).gtid_received
 
 
 def unapplied(stage: Stage, member: str) -> int:
@@ -113,29 +105,34 @@ def test_the_primary_dies_while_the_replicas_are_backed_up(spoiled_stage: Stage)
     with contextlib.ExitStack() as close:
         writer = close.enter_context(stage.writing())
         for member in replicas_of(stage, primary):
-            backup = close.enter_context(connect(a_dba_of(stage, member), timeout=60.0))
+            backup = close.enter_context(connect(dba_of(stage, member), timeout=60.0))
             backup.execute("LOCK INSTANCE FOR BACKUP")
         stage.sandbox.kill(primary, Target.MYSQLD)
-        stage.wait_new_primary(primary)
+        chosen = stage.wait_new_primary(primary).primary
         assert writer.wait_for(20, 60)
+        ended = [e.why for e in stage.history() if e.kind == "sessions-ended" and e.member == chosen]
+        assert any("dba@" in why for why in ended), stage.story()
         stage.wait_healthy()
     stage.verify(writer)
 
 
 def test_another_target_is_chosen_when_it_has_applied(spoiled_stage: Stage) -> None:
     stage = spoiled_stage
-    primary = stage.wait_healthy().primary
+    before = stage.wait_healthy()
+    primary = before.primary
     assert primary
     first, second = sorted(replicas_of(stage, primary))
     with stage.writing() as writer:
-        with transaction_held(stage, first), connect(stage.endpoint(primary), timeout=60.0) as lock:
-            wait_until(lambda: unapplied(stage, first) >= 20, what=f"{first} to stand still", timeout=60)
+        with transaction_held(stage, first) as held, connect(stage.endpoint(primary), timeout=60.0) as lock:
+            wait_until(lambda: has_received(stage, first, held), what=f"{first} to stand still", timeout=60)
             # Whatever only `first` had received could only come from it: nobody else could take over then.
             lock.execute(f"LOCK TABLES `{stage.database}`.raftctl_written READ")
             wait_until(lambda: stage.executed(second) == stage.executed(primary), what=f"{second} to have all")
             stage.sandbox.kill(primary, Target.MYSQLD)
             status = stage.wait(lambda s: s.primary == second and s.phase == "steady", f"{second} takes over")
             assert status.primary == second
+            opened = [e.member for e in stage.history() if e.kind == "opened" and e.epoch > before.epoch]
+            assert first not in opened, "it had not applied all that it received"
         assert writer.wait_for(20, 60)
         stage.wait_healthy()
     stage.verify(writer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,10 @@ from raftctl.mysql.client import connect
 from raftctl.mysql.replication import stop_replica
 from raftctl.sandbox.cluster import Target
 from raftctl.sandbox.distribution import MySQLDistribution
-from raftctl.secret import Secret
 from tests.e2e.test_failures import raftctl
 from tests.integration.tail.test_cut_on_mysqld import assert_mysqlbinlog_reads
 from tests.support.damage import age_last_page, has_pages
+from tests.support.dba import dba_of
 from tests.support.errant import write_errant
 from tests.support.stage import Stage
 from tests.support.stage import stage as stage_of
@@ -58,13 +57,7 @@ def test_a_rebuild_does_not_wait_for_an_applier_that_does_not_end(netns_stage: S
     """It waits for a lock of a DBA's session, which offline mode does not end."""
     stage = netns_stage
     replica = a_replica(stage)
-    status = stage.status()
-    assert status.primary
-    with connect(stage.own_endpoint(status.primary), timeout=10.0) as conn:
-        conn.execute("CREATE USER dba IDENTIFIED BY 'of-a-test-0'")
-        conn.execute("GRANT RELOAD, CONNECTION_ADMIN ON *.* TO dba")
-    stage.wait_equal(status.primary)
-    dba = dataclasses.replace(stage.own_endpoint(replica), user="dba", password=Secret("of-a-test-0"))
+    dba = dba_of(stage, replica)
     with stage.writing() as writer, connect(dba, timeout=10.0) as conn:
         conn.execute("FLUSH TABLES WITH READ LOCK")
         done = raftctl(stage, "member", "rebuild", replica, "--yes", timeout=180.0)
