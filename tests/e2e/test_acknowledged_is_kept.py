@@ -104,14 +104,15 @@ def test_the_primary_dies_while_the_replicas_are_backed_up(spoiled_stage: Stage)
     assert primary
     with contextlib.ExitStack() as close:
         writer = close.enter_context(stage.writing())
-        for member in replicas_of(stage, primary):
-            backup = close.enter_context(connect(dba_of(stage, member), timeout=60.0))
-            backup.execute("LOCK INSTANCE FOR BACKUP")
-        stage.sandbox.kill(primary, Target.MYSQLD)
+        logins = [dba_of(stage, member) for member in replicas_of(stage, primary)]  # made before anything is locked
+        for login in logins:
+            close.enter_context(connect(login, timeout=60.0)).execute("LOCK INSTANCE FOR BACKUP")
+        stage.sandbox.kill(primary, Target.MYSQLD, restart=False)  # back, it would not have to be locked out
         chosen = stage.wait_new_primary(primary).primary
         assert writer.wait_for(20, 60)
         ended = [e.why for e in stage.history() if e.kind == "sessions-ended" and e.member == chosen]
         assert any("dba@" in why for why in ended), stage.story()
+        stage.sandbox.start(primary, Target.MYSQLD)
         stage.wait_healthy()
     stage.verify(writer)
 
