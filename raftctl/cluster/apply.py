@@ -18,10 +18,9 @@ import msgspec
 
 from raftctl.cluster import commands as c
 from raftctl.cluster import membership
-from raftctl.cluster.durability import required_acks
+from raftctl.cluster.durability import can_be_followed
 from raftctl.cluster.rejection import Rejection
 from raftctl.cluster.state import HISTORY_LIMIT, ClusterState, HistoryEntry, MemberRole, Pause, Phase, Settings
-from raftctl.errors import UsageError
 
 replace = msgspec.structs.replace
 
@@ -87,6 +86,12 @@ def _init_cluster(state: ClusterState, command: c.InitCluster) -> ClusterState |
         return Rejection.ALREADY_INITIALIZED
     members = {m.name: m for m in command.members}
     data = {m.name for m in command.members if m.role is MemberRole.DATA}
+    if any(membership.what_is_wrong(member) for member in command.members):
+        return Rejection.INVALID_MEMBER
+    if membership.share_a_name_or_address(command.members):
+        return Rejection.ADDRESS_IN_USE
+    if not can_be_followed(command.settings, data):
+        return Rejection.INVALID_SETTINGS
     if command.primary not in data or command.primary not in command.sync_set or not set(command.sync_set) <= data:
         return Rejection.INVALID_SET
     if not _allows(command.settings, command.required_acks, len(command.sync_set)):
@@ -304,11 +309,7 @@ def _change_settings(state: ClusterState, command: c.ChangeSettings) -> ClusterS
     fixed = ("election_timeout", "heartbeat_interval")  # also in every controller's own configuration
     if any(getattr(command.settings, name) != getattr(state.settings, name) for name in fixed):
         return Rejection.INVALID_SETTINGS
-    if command.settings.durability_policy not in ("strict", "available"):
-        return Rejection.INVALID_SETTINGS
-    try:
-        required_acks(command.settings, state.lasting_data_members)
-    except UsageError:
+    if not can_be_followed(command.settings, state.lasting_data_members):
         return Rejection.INVALID_SETTINGS
     most = len(state.sync_set) - 1 if command.settings.durability_policy == "available" else state.source_acks
     return replace(

@@ -1,7 +1,8 @@
-"""How many replica acknowledgements the configured durability asks for (rules R2, R6). Pure."""
+"""The policy in numbers: how many replica acknowledgements the configured durability asks for (rules R2, R6). Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from raftctl.cluster.state import ClusterState, Settings
@@ -24,6 +25,23 @@ def required_acks(settings: Settings, data_members: Collection[str]) -> int:
             hint=f"use a number up to {replicas_max}, or majority, all or async",
         )
     return acks
+
+
+def can_be_followed(settings: Settings, data_members: Collection[str]) -> bool:
+    """Whether a leader can do what the settings say with these members. What is in the log stays there: a word that
+    nobody knows would keep every leader from its work, for good."""
+    if settings.durability_policy not in ("strict", "available"):
+        return False
+    times = (settings.failover_cooldown, settings.heartbeat_interval, settings.election_timeout)
+    if not all(map(math.isfinite, times)) or settings.failover_cooldown < 0:
+        return False
+    if not 0 < settings.heartbeat_interval < settings.election_timeout:
+        return False
+    try:
+        required_acks(settings, data_members)
+    except UsageError:
+        return False
+    return True
 
 
 def wanted_acks(state: ClusterState, sync_set: Collection[str]) -> int:

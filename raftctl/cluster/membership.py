@@ -15,7 +15,7 @@ empty log would let it vote for anybody, cannot help those that missed the remov
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -59,6 +59,11 @@ def addresses(member: Member) -> set[str]:
     return {member.raft, member.api, *([member.mysql] if member.mysql else [])}
 
 
+def share_a_name_or_address(members: Collection[Member]) -> bool:
+    places = [place for member in members for place in addresses(member)]
+    return len({member.name for member in members}) < len(members) or len(set(places)) < len(places)
+
+
 def what_is_wrong(member: Member) -> str:
     """Why nothing can be a member that is described so, "" when it can. What is in the log stays there: a name that is
     no MySQL account's, or an address that is none, would keep every controller from its work, for good."""
@@ -71,7 +76,7 @@ def what_is_wrong(member: Member) -> str:
     for address in sorted(addresses(member)):
         if _ADDRESS.fullmatch(address) is None or not 0 < int(address.rpartition(":")[2]) < 65536:
             return f"{address!r} must be host:port"
-    if _UID.fullmatch(member.uid) is None:
+    if member.uid and _UID.fullmatch(member.uid) is None:
         return f"the uid {member.uid!r} must be a random word of letters and digits"
     return what_is_wrong_about_its_place(zone=member.zone, priority=member.priority)
 

@@ -20,6 +20,7 @@ class Rejection(enum.StrEnum):
     INVALID_SET = "invalid-set"  # the sync set or the locked set does not fit the members
     NOT_LOCKED = "not-locked"
     NOTHING_TO_DO = "nothing-to-do"
+    INVALID_MEMBER = "invalid-member"  # a name, an address or a place that no member can have
     INVALID_SETTINGS = "invalid-settings"  # the members cannot do what they ask for, or they cannot change so
     ALREADY_A_MEMBER = "already-a-member"
     ADDRESS_IN_USE = "address-in-use"  # another member has it

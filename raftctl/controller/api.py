@@ -4,19 +4,17 @@ cluster's CA, and every change is a POST."""
 from __future__ import annotations
 
 import asyncio
+import http
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final
+from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from raftctl.api_client import ApiClient
-from raftctl.cluster.codec import from_json, to_json
+from raftctl.cluster.codec import to_json
 from raftctl.cluster.commands import ChangeSettings, InitCluster, PauseFailover, ResumeFailover
 from raftctl.cluster.facts import MemberFacts, MySQLState
-from raftctl.cluster.membership import PRIORITY_MAX
-from raftctl.cluster.state import Member, MemberRole, Settings
 from raftctl.cluster.status import build_status
 from raftctl.controller import metrics
 from raftctl.controller.leader import refused
@@ -30,6 +28,16 @@ from raftctl.controller.messages import (
     Switchover,
 )
 from raftctl.controller.node import NO_QUORUM, OUTCOME_UNKNOWN, Node
+from raftctl.controller.requests import (
+    ChangeRequest,
+    MemberRequest,
+    PauseRequest,
+    SettingsRequest,
+    is_dry_run,
+    read_body,
+    refuse_parameters,
+    what_is_foreign,
+)
 from raftctl.inventory.fields import parse_duration
 from raftctl.planner.explain import explain_loss
 from raftctl.tls import OPERATOR, Subject, peer_subject
@@ -39,40 +47,9 @@ logger = logging.getLogger(__name__)
 BODY_BYTES_MAX: Final = 1 << 20
 STATUS_SECONDS: Final = 1.0
 OPEN_PATHS: Final = frozenset({"/primary", "/replica", "/health", "/metrics"})
+OPEN_METHODS: Final = ("GET", "HEAD", "OPTIONS")  # HAProxy's own health check asks with OPTIONS unless told otherwise
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /v1/switchover and /v1/failover. `by` is who asks, for the history."""
-
-    by: str = "unknown"
-    target: str | None = None
-
-
-class SettingsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /v1/settings: `settings` instead of those with the number `replaces`."""
-
-    replaces: int
-    settings: Settings
-    by: str = "unknown"
-
-
-class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    by: str = "unknown"
-    reason: str = ""
-
-
-class MemberRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /v1/members/CHANGE: the `member` to be added, or the `name` of the one to be changed; the rest is
-    for the change `set`."""
-
-    by: str = "unknown"
-    name: str = ""
-    member: Member | None = None
-    role: MemberRole | None = None
-    zone: str | None = None
-    priority: Annotated[int, msgspec.Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] | None = None
 
 
 class Api:
@@ -82,13 +59,13 @@ class Api:
 
     def application(self) -> web.Application:
         app = web.Application(
-            client_max_size=BODY_BYTES_MAX, middlewares=[self._require_certificate, self._require_start]
+            client_max_size=BODY_BYTES_MAX, middlewares=[_say_errors, self._require_certificate, self._require_start]
         )
         app.add_routes(
             [
-                web.get("/primary", self.primary),
-                web.get("/replica", self.replica),
-                web.get("/health", self.health),
+                *_asked("/primary", self.primary),
+                *_asked("/replica", self.replica),
+                *_asked("/health", self.health),
                 web.get("/v1/member", self.member),
                 web.get("/v1/status", self.status),
                 web.get("/v1/history", self.history),
@@ -110,7 +87,7 @@ class Api:
     async def _require_certificate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Only the operator and present members get more than the health endpoints: a certificate outlives the
         membership of its host."""
-        if request.path in OPEN_PATHS and request.method in ("GET", "HEAD"):
+        if request.path in OPEN_PATHS and request.method in OPEN_METHODS:
             return await handler(request)
         who = peer_subject(request.get_extra_info("ssl_object"))
         if who is None:
@@ -193,43 +170,46 @@ class Api:
     # --- changes ---------------------------------------------------------------------------------------
 
     async def switchover(self, request: web.Request) -> web.Response:
-        wish = await _body(request, ChangeRequest)
-        return await self._operate(
-            Switchover(by=wish.by, target=wish.target or "", dry_run=request.query.get("dry_run") == "1")
-        )
+        wish = await read_body(request, ChangeRequest)
+        return await self._operate(Switchover(by=wish.by, target=wish.target or "", dry_run=is_dry_run(request)))
 
     async def failover(self, request: web.Request) -> web.Response:
-        wish = await _body(request, ChangeRequest)
-        return await self._operate(
-            Failover(by=wish.by, target=wish.target or "", dry_run=request.query.get("dry_run") == "1")
-        )
+        wish = await read_body(request, ChangeRequest)
+        return await self._operate(Failover(by=wish.by, target=wish.target or "", dry_run=is_dry_run(request)))
 
     async def pause(self, request: web.Request) -> web.Response:
-        wish = await _body(request, PauseRequest)
+        wish = await read_body(request, PauseRequest)
+        refuse_parameters(request)
         return await self._operate(Propose(PauseFailover(by=wish.by, reason=wish.reason)))
 
     async def resume(self, request: web.Request) -> web.Response:
-        wish = await _body(request, PauseRequest)
+        wish = await read_body(request, PauseRequest)
+        refuse_parameters(request)
         return await self._operate(Propose(ResumeFailover(by=wish.by)))
 
     async def settings(self, request: web.Request) -> web.Response:
-        wish = await _body(request, SettingsRequest)
+        wish = await read_body(request, SettingsRequest)
+        refuse_parameters(request)
         return await self._operate(Propose(ChangeSettings(by=wish.by, replaces=wish.replaces, settings=wish.settings)))
 
     def _member_changer(self, change: MemberChange) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            wish = await _body(request, MemberRequest)
+            wish = await read_body(request, MemberRequest)
             if (wish.member is not None) != (change is MemberChange.ADD):
                 return _answer(400, reason="bad-request", text="a member's addresses are given when it is added")
             name = wish.member.name if wish.member else wish.name
-            dry_run = request.query.get("dry_run") == "1"
+            dry_run = is_dry_run(request)
             wanted = ChangeMember(wish.by, change, name, wish.member, dry_run, wish.role, wish.zone, wish.priority)
             return await self._operate(wanted)
 
         return handle
 
     async def init(self, request: web.Request) -> web.Response:
-        return await self._operate(Propose(await _body(request, InitCluster)))
+        command = await read_body(request, InitCluster)
+        refuse_parameters(request)
+        if wrong := what_is_foreign(command, self._node.config):
+            return _answer(409, reason="another-cluster", text=wrong)
+        return await self._operate(Propose(command))
 
     async def _operate(self, operation: Operation) -> web.Response:
         result = await self._node.operate(operation)
@@ -238,13 +218,33 @@ class Api:
         return _refused(result)
 
 
-async def _body(request: web.Request, kind: type[Any]) -> Any:
+@web.middleware
+async def _say_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error has the form of a refusal, also those of the HTTP library and of a bug here."""
     try:
-        return from_json(await request.read() or b"{}", kind)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise web.HTTPBadRequest(
-            body=to_json({"reason": "bad-request", "text": str(error)}), content_type="application/json"
-        ) from None
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < http.HTTPStatus.BAD_REQUEST:
+            raise
+        answer = _answer(
+            error.status, reason=_word(error.status), text=f"{request.method} {request.path}: {error.text}"
+        )
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return _answer(500, reason=_word(500), text="a bug in the controller: its log has the details")
+
+
+def _word(status: int) -> str:
+    """`bad-request`, `not-found`"""
+    return http.HTTPStatus(status).phrase.lower().replace(" ", "-")
+
+
+def _asked(path: str, handler: Handler) -> list[web.RouteDef]:
+    """A health check's routes: its status is what counts, whichever way it is asked for."""
+    return [web.get(path, handler), web.options(path, handler)]
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -144,7 +144,7 @@ def request_add(state: ClusterState, member: Member, *, by: str) -> AddMember | 
         if shared := addresses(member) & addresses(other):
             text = f"{', '.join(sorted(shared))} is the address of {other.name}"
             return [Refusal(Reason.ADDRESS_IN_USE, text, other.name, "give the new member addresses of its own")]
-    if wrong := what_is_wrong(member):
+    if wrong := what_is_wrong(member) or ("" if member.uid else "a new member has a uid of its own"):
         return [Refusal(Reason.INVALID_MEMBER, wrong, member.name)]
     return AddMember(based_on=state.version, member=member, why=f"requested by {by}", by=by)
 

@@ -61,6 +61,16 @@ REJECTIONS = {
         STEADY,
         c.ChangeSettings(replaces=0, settings=Settings(durability_policy="Strict")),
     ),
+    "a cooldown that ends before it begins": (
+        Rejection.INVALID_SETTINGS,
+        STEADY,
+        c.ChangeSettings(replaces=0, settings=Settings(failover_cooldown=-1.0)),
+    ),
+    "a cooldown that never ends": (
+        Rejection.INVALID_SETTINGS,
+        STEADY,
+        c.ChangeSettings(replaces=0, settings=Settings(failover_cooldown=float("inf"))),
+    ),
     "times that controllers have in their configuration": (
         Rejection.INVALID_SETTINGS,
         STEADY,
@@ -88,6 +98,58 @@ REJECTIONS = {
     "init: the primary is outside S": (Rejection.INVALID_SET, ClusterState(), an_init(sync_set=("db2", "db3"))),
     "init: the primary is unknown": (Rejection.INVALID_SET, ClusterState(), an_init(primary="db9")),
     "init: S has an unknown member": (Rejection.INVALID_SET, ClusterState(), an_init(sync_set=("db1", "db9"))),
+    "init: a word for durability that nobody knows": (
+        Rejection.INVALID_SETTINGS,
+        ClusterState(),
+        an_init(settings=Settings(durability="both")),
+    ),
+    "init: more acknowledgements than replicas": (
+        Rejection.INVALID_SETTINGS,
+        ClusterState(),
+        an_init(settings=Settings(durability="3")),
+    ),
+    "init: a policy that nobody knows": (
+        Rejection.INVALID_SETTINGS,
+        ClusterState(),
+        an_init(settings=Settings(durability_policy="")),
+    ),
+    "init: leases of no time": (
+        Rejection.INVALID_SETTINGS,
+        ClusterState(),
+        an_init(settings=Settings(election_timeout=0.0)),
+    ),
+    "init: fewer heartbeats than elections": (
+        Rejection.INVALID_SETTINGS,
+        ClusterState(),
+        an_init(settings=Settings(heartbeat_interval=2.0)),
+    ),
+    "init: a time that is no number": (
+        Rejection.INVALID_SETTINGS,
+        ClusterState(),
+        an_init(settings=Settings(election_timeout=float("nan"))),
+    ),
+    "init: a member without an address": (
+        Rejection.INVALID_MEMBER,
+        ClusterState(),
+        an_init(members=(a_member("db1"), a_member("db2"), msgspec.structs.replace(a_member("db3"), raft=""))),
+    ),
+    "init: two members of one name": (
+        Rejection.ADDRESS_IN_USE,
+        ClusterState(),
+        an_init(
+            members=(
+                a_member("db1"),
+                a_member("db2"),
+                a_member("db3"),
+                msgspec.structs.replace(a_member("db4"), name="db3"),
+            )
+        ),
+    ),
+    "init: two members at one address": (
+        Rejection.ADDRESS_IN_USE,
+        ClusterState(),
+        an_init(members=(a_member("db1"), a_member("db2"), msgspec.structs.replace(a_member("db3"), raft="db2:8007"))),
+    ),
     "failover in a failover": (Rejection.WRONG_PHASE, FAILOVER, c.BeginFailover(based_on=10, cause=c.Cause.REQUESTED)),
     "failover to an outsider": (
         Rejection.NOT_ELIGIBLE,
