@@ -32,6 +32,7 @@ Dial = Callable[[Member, float], socket.socket]
 CONNECT_SECONDS_MAX = 2.0  # a lost host must not use up the time in which another one could answer
 ONE_ANSWER_SECONDS = 2.0  # when several members are asked one after the other
 ANSWER_BYTES_MAX = 16 << 20
+UNKNOWN_MEMBER = "unknown-member"  # a value of planner.refusal.Reason
 
 _EXPIRED_ALERT = "ALERT_CERTIFICATE_EXPIRED"
 _BAD_CERTIFICATE_ALERT = "ALERT_BAD_CERTIFICATE"  # what OpenSSL says of one that is not yet valid
@@ -64,7 +65,7 @@ class ApiClient:
     def __init__(self, context: ssl.SSLContext, *, dial: Dial | None = None) -> None:
         """`context`: from `raftctl.tls.client_context`; `dial` makes the connections when they are not direct."""
         self._context = context
-        self._dial = dial or _dial_directly
+        self._dial = dial or dial_directly
 
     def use(self, context: ssl.SSLContext) -> None:
         """Other certificates, for calls from now on."""
@@ -102,16 +103,23 @@ class ApiClient:
         return in_parallel(members, fetch, timeout)
 
     def fetch(self, members: Mapping[str, Member], path: str, timeout: float, kind: type[T]) -> T:
-        """GET `path` from the first member, in their order, that answers. Raises NoQuorumError when none does."""
+        """GET `path` from the first member, in their order, that answers. Raises RefusedError, or UsageError for a
+        member that does not exist, when the cluster said no, and NoQuorumError when nobody answers."""
         deadline = time.monotonic() + timeout
         errors = []
         for name, member in members.items():
             try:
                 left = max(0.1, deadline - time.monotonic())
-                return self.get(member, path, min(ONE_ANSWER_SECONDS, left), kind)
+                answer = self.call(member, "GET", path, timeout=min(ONE_ANSWER_SECONDS, left))
+                if answer.status == http.HTTPStatus.OK:
+                    return decode(answer.body, kind)
             except CallError as error:
                 errors.append(f"{name}: {error}")
-        raise NoQuorumError(f"no controller answered: {'; '.join(errors)}")
+                continue
+            if answer.status == http.HTTPStatus.CONFLICT:
+                raise _refused(answer)
+            errors.append(f"{name}: {_refusal(answer).text}")
+        raise NoQuorumError(f"no controller answered: {'; '.join(errors)}", hint="see `raftctl status`")
 
     def get(self, member: Member, path: str, timeout: float, kind: type[T]) -> T:
         """GET `path` from one member and decode the answer as `kind`. Raises CallError."""
@@ -123,9 +131,9 @@ class ApiClient:
     def post(self, members: Mapping[str, Member], path: str, body: object, timeout: float) -> dict[str, Any]:
         """POST `body` to the first member, in their order, that answers definitively; any one forwards to the leader.
 
-        Returns the decoded body of a 200. Raises RefusedError when the cluster said no, NoQuorumError when nobody
-        could decide, and RaftctlError when a request was sent and its outcome is not known: it is not repeated then,
-        as it may have been carried out.
+        Returns the decoded body of a 200. Raises RefusedError when the cluster said no, UsageError for a member that
+        does not exist, NoQuorumError when nobody could decide, and RaftctlError when a request was sent and its outcome
+        is not known: it is not repeated then, as it may have been carried out.
         """
         deadline = time.monotonic() + timeout
         data, errors = to_json(body), []
@@ -144,10 +152,9 @@ class ApiClient:
                     ) from None
                 errors.append(f"{name}: {error}")
                 continue
-            refusal = _refusal(answer)
             if answer.status != http.HTTPStatus.SERVICE_UNAVAILABLE:
-                raise RefusedError(refusal.text, reason=refusal.reason, hint=refusal.hint)
-            errors.append(f"{name}: {refusal.text}")
+                raise _refused(answer)
+            errors.append(f"{name}: {_refusal(answer).text}")
         raise NoQuorumError(
             f"no controller could decide: {'; '.join(errors)}", hint="see `raftctl status` for who is missing"
         )
@@ -195,7 +202,8 @@ class ApiClient:
         return connection
 
 
-def _dial_directly(member: Member, timeout: float) -> socket.socket:
+def dial_directly(member: Member, timeout: float) -> socket.socket:
+    """Connects from here. Raises OSError."""
     connection = socket.create_connection(split_address(member.api), timeout)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
@@ -259,6 +267,14 @@ def _refusal(answer: Answer) -> Refusal:
         refusal = Refusal()
     text = refusal.text or refusal.reason or f"HTTP status {answer.status}"
     return Refusal(reason=refusal.reason or f"http-{answer.status}", text=text, hint=refusal.hint)
+
+
+def _refused(answer: Answer) -> RaftctlError:
+    """A wrong name is bad usage, whoever noticed it."""
+    refusal = _refusal(answer)
+    if refusal.reason == UNKNOWN_MEMBER:
+        return UsageError(refusal.text, hint=refusal.hint or "see `raftctl status` for the members")
+    return RefusedError(refusal.text, reason=refusal.reason, hint=refusal.hint)
 
 
 def _reason(error: Exception, timeout: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftctl.api_client import ApiClient
+from raftctl.bootstrap.api import api_of
 from raftctl.bootstrap.survey import CALL_SECONDS, admin_endpoint, admin_secret
 from raftctl.cluster.status_model import ClusterStatus
 from raftctl.errors import NoQuorumError, UsageError
@@ -18,7 +18,7 @@ def create_application(cluster: ClusterInventory, *, database: str, user: str, p
     password. The statements replicate. Raises MySQLError, and NoQuorumError when there is no primary."""
     if "`" in database:
         raise UsageError(f"{database!r} is not a name for a database")
-    api = ApiClient.from_directory(cluster.credentials)
+    api = api_of(cluster)
     primary = api.fetch(cluster.members(), "/v1/status", CALL_SECONDS, ClusterStatus).primary
     if not primary:
         raise NoQuorumError(f"{cluster.name} has no primary now", hint="see `raftctl status`")

@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import msgspec
 
 from raftctl.api_client import ApiClient, CallError, split_address
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import formation, runtime
+from raftctl.bootstrap.api import api_of
 from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.survey import own_endpoint
 from raftctl.cluster.codec import from_json, to_json
@@ -55,14 +57,14 @@ def take_census(cluster: ClusterInventory, survivors: Sequence[str]) -> dict[str
     """Ask every host of the inventory by the API, MySQL and SSH. Never raises for a host that does not answer.
 
     A survivor gets some time: after a crash its mysqld is held back while no majority says who is primary."""
-    api = ApiClient.from_directory(cluster.credentials)
+    apis = _Apis(ApiClient.from_directory(cluster.credentials), api_of(cluster))
     secrets = load_secrets(cluster.credentials / "secrets.json")
     deadline = time.monotonic() + SURVIVOR_SECONDS
     with ThreadPoolExecutor(max_workers=len(cluster.hosts)) as pool:
         found = dict(
             zip(
                 (host.name for host in cluster.hosts),
-                pool.map(lambda host: _ask(host, api, secrets), cluster.hosts),
+                pool.map(lambda host: _ask(host, apis, secrets), cluster.hosts),
                 strict=True,
             )
         )
@@ -70,7 +72,7 @@ def take_census(cluster: ClusterInventory, survivors: Sequence[str]) -> dict[str
         late := [name for name in survivors if _is_late(cluster.host(name), found[name])]
     ) and time.monotonic() < deadline:
         time.sleep(formation.POLL_SECONDS)
-        found |= {name: _ask(cluster.host(name), api, secrets) for name in late}
+        found |= {name: _ask(cluster.host(name), apis, secrets) for name in late}
     return found | {name: _with_logged_state(cluster.host(name), found[name]) for name in survivors}
 
 
@@ -91,8 +93,14 @@ def _is_late(host: InventoryHost, found: Census) -> bool:
     return not found.host_error and (found.facts is None or (host.has_mysql and found.mysql is None))
 
 
-def _ask(host: InventoryHost, api: ApiClient, secrets: Secrets) -> Census:
+class _Apis(NamedTuple):
+    direct: ApiClient
+    either_way: ApiClient
+
+
+def _ask(host: InventoryHost, apis: _Apis, secrets: Secrets) -> Census:
     census = Census(host_error=_host_error(host))
+    api = apis.direct if census.host_error else apis.either_way  # no second wait for a host that SSH does not reach
     try:
         facts = api.get(host.member, "/v1/member", ASK_SECONDS, MemberFacts)
         census = msgspec.structs.replace(census, facts=facts)
@@ -214,7 +222,7 @@ def _run(host: InventoryHost, step: str, *arguments: str, data: bytes = b"") -> 
 
 
 def _wait_until_writable(cluster: ClusterInventory, plan: ForcePlan, *, timeout: float) -> None:
-    api, member = ApiClient.from_directory(cluster.credentials), cluster.host(plan.target).member
+    api, member = api_of(cluster), cluster.host(plan.target).member
     deadline, said = time.monotonic() + timeout, "it does not answer"
     while time.monotonic() < deadline:
         with contextlib.suppress(CallError):

@@ -22,9 +22,9 @@ from typing import Final
 
 import msgspec
 
-from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import formation
+from raftctl.bootstrap.api import api_of
 from raftctl.bootstrap.layout import Layout
 from raftctl.bootstrap.running import present_state
 from raftctl.bootstrap.survey import CALL_SECONDS, own_endpoint
@@ -74,7 +74,7 @@ class _Rotation:
         self._timeout = timeout
         self._present = cluster.credentials / "secrets.json"
         self._next = cluster.credentials / own_files.NEXT_SECRETS
-        self._api = ApiClient.from_directory(cluster.credentials)
+        self._api = api_of(cluster)
         self._state = _settled(present_state(self._api, cluster))
 
     def run(self) -> None:

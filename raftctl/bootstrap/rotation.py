@@ -29,6 +29,7 @@ from raftctl.bootstrap.tls import KeyPair
 from raftctl.cluster.facts import MemberFacts
 from raftctl.cluster.state import Member
 from raftctl.errors import RaftctlError
+from raftctl.hosts.api_dial import dial_either_way
 from raftctl.hosts.reach import reach
 from raftctl.inventory.model import ClusterInventory, InventoryHost
 
@@ -83,6 +84,7 @@ class _Rotation:
         self._progress = progress
         self._timeout = timeout
         self._now = dt.datetime.now(dt.UTC)
+        self._dial = dial_either_way(cluster)
         self._mend_operator()
         self._members = dict(present_state(self._api(), cluster).members)
 
@@ -170,7 +172,7 @@ class _Rotation:
 
     def _api(self) -> ApiClient:
         """With the certificates that are in the directory now."""
-        return ApiClient.from_directory(self._directory)
+        return ApiClient.from_directory(self._directory, dial=self._dial)
 
     def _read(self, name: str) -> KeyPair:
         pair = own_files.read_pair(self._directory, name)

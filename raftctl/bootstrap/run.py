@@ -18,6 +18,7 @@ import msgspec
 from raftctl.api_client import ApiClient
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import formation, host_plan, renewal
+from raftctl.bootstrap.api import api_of
 from raftctl.bootstrap.finding import Finding, Severity
 from raftctl.bootstrap.host_plan import HostPlan
 from raftctl.bootstrap.layout import Layout
@@ -151,7 +152,7 @@ class _Bootstrap:
         if self._report.dry_run:
             return self._end_of_dry_run(surveys, state, first)
         self._set_up_hosts(plans)
-        api = ApiClient.from_directory(self._cluster.credentials)
+        api = api_of(self._cluster)
         members = self._cluster.members()
         self._progress("waiting for the controllers to elect a leader")
         leader = self._wait_for_leader(api)
@@ -197,7 +198,7 @@ class _Bootstrap:
             renewal.renew(host, surveys[host.name], authority, now=self._now)
 
         _on_all(work, hosts)
-        api = ApiClient.from_directory(self._cluster.credentials)
+        api = api_of(self._cluster)
         for host in hosts:
             if surveys[host.name].controller_active:
                 with contextlib.suppress(NoQuorumError):  # what else is wrong with it is found next
@@ -225,7 +226,7 @@ class _Bootstrap:
         configured = configured_members(surveys.values())
         if not configured:
             return None
-        api = ApiClient.from_directory(self._cluster.credentials)
+        api = api_of(self._cluster)
         state = known_state(api, configured | self._cluster.members())
         self._known = state.members if state else configured
         check_members(self._cluster, self._known)
@@ -282,7 +283,7 @@ class _Bootstrap:
     def _restart(self, plan: HostPlan) -> None:
         self._progress(f"restarting the controller of {plan.host.name}")
         restart_units(plan.host)
-        api = ApiClient.from_directory(self._cluster.credentials)
+        api = api_of(self._cluster)
         formation.wait_for_member(api, plan.host.member, timeout=self._timeout)
         reach(plan.host).run(["rm", "-f", Layout(plan.host.directory).restart_pending], timeout=CALL_SECONDS)
         self._wait_for_leader(api)

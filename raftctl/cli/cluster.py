@@ -2,60 +2,95 @@
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import os
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from raftctl.api_client import ApiClient, Dial, in_parallel, split_address
+from raftctl.api_client import ApiClient, in_parallel
 from raftctl.cli.options import Options, Via
 from raftctl.cluster.facts import MemberFacts
+from raftctl.cluster.issues import NOT_ASKED
 from raftctl.cluster.state import Member, MemberRole
 from raftctl.cluster.status import Answer, DirectAnswer, build_status
 from raftctl.cluster.status_model import ClusterStatus, IssueCode, MemberRow
-from raftctl.errors import HostError, NoQuorumError, UsageError
+from raftctl.errors import NoQuorumError, UsageError
+from raftctl.hosts.api_dial import dial_from_host
 from raftctl.inventory.load import find_inventory, load_inventory
 from raftctl.inventory.model import ClusterInventory, Connection
 
-MEMBER_SECONDS = 1.0  # for each of the at most three rounds of asking, unless --timeout says otherwise
+_ROUNDS = 3  # of asking, at most: the inventory's members, those that only the log knows, MySQL
+MEMBER_SECONDS = 1.0  # for each round, unless --timeout says otherwise
 SSH_SECONDS = 15.0  # for each round through SSH: its connections are made first
 
+T = TypeVar("T")
 
-@dataclasses.dataclass(frozen=True)
+
 class Cluster:
-    """One cluster of the inventory, and how to reach it."""
+    """One cluster of the inventory, and how to reach it. `api` is the way to the controllers that worked last: direct,
+    or through tunnels."""
 
-    inventory: ClusterInventory
-    api: ApiClient
-    via: Via
-    ssh: ApiClient  # through tunnels
+    def __init__(self, inventory: ClusterInventory, via: Via, *, direct: ApiClient, tunnelled: ApiClient) -> None:
+        self.inventory = inventory
+        self.via = via
+        self._direct = direct
+        self._tunnelled = tunnelled
+        self.api = tunnelled if via is Via.SSH else direct
 
     @property
     def name(self) -> str:
         return self.inventory.name
 
     def status(self, timeout: float | None = None) -> ClusterStatus:
-        """Ask all members at once. Takes at most `timeout` seconds, 3 by default, whoever is missing. When nobody
-        answers directly and no timeout was given, another 30 through SSH."""
+        """Ask all members at once. Takes at most `timeout` seconds, 3 by default, whoever is missing. When no
+        controller answers directly, another 45 through SSH; of a timeout of at least 6 s each way gets one half."""
         members = self.inventory.members()
-        answers = self._ask(members, timeout)
-        by_ssh = self.via is Via.SSH
-        closed = all(isinstance(answer, str) for answer in answers.values())
-        if closed and self.via is Via.AUTO and timeout is None and self._has_ssh:
-            tunnelled = self._ask_by_ssh(members, SSH_SECONDS)
-            if by_ssh := any(not isinstance(answer, str) for answer in tunnelled.values()):
-                answers = tunnelled
-        via = dict.fromkeys(answers, "ssh") if by_ssh else {}
+        ways = self._ways(timeout)
+        found = []
+        for way in ways:
+            answers = self._ask(way, members, self._round_seconds(way, timeout, len(ways)))
+            found.append((way, answers))
+            if any(isinstance(answer, MemberFacts) for answer in answers.values()):
+                self.api = way
+                break
+        else:  # MySQL alone, or nothing
+            found.sort(key=lambda one: all(isinstance(answer, str) for answer in one[1].values()))
+            way, answers = found[0]
+        via = dict.fromkeys(answers, "ssh") if way is self._tunnelled else {}
         return build_status(members=members, answers=answers, now_via=via, cluster=self.name)
 
-    @property
-    def _has_ssh(self) -> bool:
-        return any(host.connection is Connection.SSH for host in self.inventory.hosts)
+    def fetch_all(self, path: str, timeout: float | None, kind: type[T]) -> dict[str, T | str]:
+        """GET `path` from every member of the inventory, in at most `timeout` seconds; an error is a line of text."""
+        ways = self._ways(timeout)
+        answers: dict[str, T | str] = {}
+        for way in ways:
+            seconds = self._round_seconds(way, timeout, len(ways)) * _ROUNDS
+            answers = way.fetch_all(self.inventory.members(), path, seconds, kind)
+            if not all(isinstance(answer, str) for answer in answers.values()):
+                self.api = way
+                break
+        return answers
+
+    def _ways(self, timeout: float | None) -> list[ApiClient]:
+        """In the order in which to try them."""
+        has_ssh = any(host.connection is Connection.SSH for host in self.inventory.hosts)
+        is_time = timeout is None or timeout >= 2 * _ROUNDS * MEMBER_SECONDS
+        if self.via is not Via.AUTO or not has_ssh or not is_time:
+            return [self.api]
+        return [self.api, self._direct if self.api is self._tunnelled else self._tunnelled]
+
+    def _round_seconds(self, way: ApiClient, timeout: float | None, ways: int) -> float:
+        if timeout is not None:
+            return timeout / _ROUNDS / ways
+        return SSH_SECONDS if way is self._tunnelled else MEMBER_SECONDS
 
     def require_quorum(self, timeout: float | None = None) -> ClusterStatus:
         """As `status`. Raises NoQuorumError when no change could be decided now."""
+        if self.via is Via.DIRECT:
+            raise UsageError(
+                "this needs the controllers, and --via direct asks MySQL alone", hint="say --via ssh or api"
+            )
         now = self.status(timeout)
         if not now.quorum.ok:
             why = "; ".join(issue.text for issue in now.issues if issue.code is IssueCode.NO_QUORUM)
@@ -78,22 +113,15 @@ class Cluster:
         """What one controller says. Raises CallError."""
         return self.api.get(member, "/v1/member", timeout, MemberFacts)
 
-    def _ask(self, members: Mapping[str, Member], timeout: float | None) -> dict[str, Answer]:
-        """The API first; then the members that only the log knows; then MySQL itself where no controller answered."""
-        share = timeout / 3 if timeout else MEMBER_SECONDS
-        answers: dict[str, Answer] = dict.fromkeys(members, "the controller was not asked")
-        if self.via is Via.SSH:
-            return self._ask_by_ssh(members, share if timeout else SSH_SECONDS)
+    def _ask(self, way: ApiClient, members: Mapping[str, Member], timeout: float) -> dict[str, Answer]:
+        """The API first; then the members that only the log knows; then MySQL itself where no controller answered.
+        `timeout` is for each of the rounds."""
+        answers: dict[str, Answer] = dict.fromkeys(members, NOT_ASKED)
         if self.via is not Via.DIRECT:
-            answers.update(self._ask_api(self.api, members, share))
+            answers.update(self._ask_api(way, members, timeout))
         if self.via is Via.API:
             return answers
-        return answers | self._ask_mysql(members, answers, share, tunnels=False)
-
-    def _ask_by_ssh(self, members: Mapping[str, Member], timeout: float) -> dict[str, Answer]:
-        """`timeout` is for each of three rounds."""
-        answers = self._ask_api(self.ssh, members, timeout)
-        return answers | self._ask_mysql(members, answers, timeout, tunnels=True)
+        return answers | self._ask_mysql(members, answers, timeout, tunnels=way is self._tunnelled)
 
     def _ask_api(self, api: ApiClient, members: Mapping[str, Member], timeout: float) -> dict[str, Answer]:
         """`timeout` is for each of two rounds: the second one asks those that only the log knows."""
@@ -134,25 +162,12 @@ class Cluster:
 def open_cluster(options: Options) -> Cluster:
     """The cluster that the options name. Raises UsageError."""
     inventory = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
-    tunnelled = ApiClient.from_directory(inventory.credentials, dial=_dialer(inventory))
-    direct = ApiClient.from_directory(inventory.credentials)
-    return Cluster(inventory, tunnelled if options.via is Via.SSH else direct, options.via, tunnelled)
-
-
-def _dialer(inventory: ClusterInventory) -> Dial:
-    """Connects to a member's API from its own host, or from this machine where that is the host."""
-
-    def dial(member: Member, timeout: float) -> socket.socket:
-        from raftctl.hosts.reach import reach
-
-        try:
-            host = inventory.host(member.name)
-        except UsageError as error:
-            raise HostError(f"{error}: no way there is known") from None
-        address, port = split_address(member.api)
-        return reach(host).dial_tcp(address, port, timeout=timeout)
-
-    return dial
+    return Cluster(
+        inventory,
+        options.via,
+        direct=ApiClient.from_directory(inventory.credentials),
+        tunnelled=ApiClient.from_directory(inventory.credentials, dial=dial_from_host(inventory)),
+    )
 
 
 def _member(row: MemberRow) -> Member:

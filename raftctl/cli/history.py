@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from raftctl.cli.cluster import Cluster
     from raftctl.cluster.state import HistoryEntry
 
-FETCH_SECONDS = 2.0
-
 
 @with_options
 def history(
@@ -38,8 +36,7 @@ def newest(cluster: Cluster, timeout: float | None = None) -> list[HistoryEntry]
     """The longest history that a member has applied, oldest first. Raises NoQuorumError when nobody answers."""
     from raftctl.cluster.state import HistoryEntry
 
-    timeout = min(FETCH_SECONDS, timeout or FETCH_SECONDS)
-    answers = cluster.api.fetch_all(cluster.inventory.members(), "/v1/history", timeout, list[HistoryEntry])
+    answers = cluster.fetch_all("/v1/history", timeout, list[HistoryEntry])
     found = [answer for answer in answers.values() if not isinstance(answer, str)]
     if not found:
         errors = "; ".join(f"{name}: {answer}" for name, answer in answers.items())

@@ -12,6 +12,7 @@ from raftctl.cluster.status_model import Issue, IssueCode, MemberRow, MySQLRow, 
 
 LAG_WARNING_SECONDS = 10.0
 CERTIFICATE_WARNING_DAYS = 90.0
+NOT_ASKED = "it was not asked"  # instead of a controller's error
 
 _BY_STATE = {
     MySQLState.DOWN: (IssueCode.MYSQLD_DOWN, "mysqld is not running"),
@@ -49,6 +50,8 @@ def _quorum_issues(
 ) -> Iterator[Issue]:
     if not quorum.ok:
         what = f"{quorum.reachable} of {quorum.voters} voters answer, {quorum.required} are required"
+        if rows and all(errors.get(row.name, "").startswith(NOT_ASKED) for row in rows):
+            what = "not known: no controller was asked"
         if quorum.reachable >= quorum.required:
             what = f"{quorum.reachable} of {quorum.voters} voters answer, but no leader has contact with a majority"
         yield Issue(IssueCode.NO_QUORUM, None, what)

@@ -13,7 +13,7 @@ import msgspec
 
 from raftctl.cluster.facts import MemberFacts, MySQLFacts, MySQLState
 from raftctl.cluster.gtid import GTIDSet
-from raftctl.cluster.issues import find_issues
+from raftctl.cluster.issues import NOT_ASKED, find_issues
 from raftctl.cluster.observation import MySQLObservation, ReceiverState
 from raftctl.cluster.state import ClusterState, Member, MemberRole
 from raftctl.cluster.status_model import (
@@ -335,7 +335,7 @@ def _errors(evidence: Evidence) -> dict[str, str]:
     """Why each member's controller did not answer."""
     errors = {}
     for name in evidence.members:
-        answer = evidence.answers.get(name, "was not asked")
+        answer = evidence.answers.get(name, NOT_ASKED)
         if not isinstance(answer, MemberFacts):
             errors[name] = answer.error if isinstance(answer, DirectAnswer) else answer
     return errors

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "cluster": {"cluster"},
     "planner": {"planner", "cluster"},
     "mysql": {"mysql", "cluster", "durable_file"},
-    "hosts": {"hosts", "inventory", "durable_file"},
+    "hosts": {"hosts", "inventory", "durable_file", "api_client", "cluster"},
     "inventory": {"inventory", "planner", "cluster"},
     "tls": set(),
     "durable_file": set(),
