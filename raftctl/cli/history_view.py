@@ -26,6 +26,7 @@ _COLUMNS = (
 )
 _BEGINS = ("begin-failover", "begin-switchover")
 _STEPS = ("promote", "complete-promotion")
+_TOLD_WITH_DETAIL = ("change-settings", "set-member")  # nothing else says what was changed
 
 
 class TimedEntry(msgspec.Struct, frozen=True):
@@ -94,5 +95,10 @@ def _cells(entry: TimedEntry) -> list[Cell]:
         Cell(changed),
         Cell("" if entry.seconds is None else f"{entry.seconds:.3f}s"),
         Cell(entry.by),
-        Cell(" ".join(entry.why.split())),
+        Cell(_why(entry)),
     ]
+
+
+def _why(entry: TimedEntry) -> str:
+    details = [f"{name}: {value}" for name, value in entry.detail.items()] if entry.kind in _TOLD_WITH_DETAIL else []
+    return " ".join("; ".join(filter(None, [entry.why, *details])).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 
 from raftctl.api_client import Dial, dial_directly, split_address
 from raftctl.cluster.state import Member
@@ -28,17 +29,21 @@ def dial_from_host(inventory: ClusterInventory) -> Dial:
 def dial_either_way(inventory: ClusterInventory) -> Dial:
     """Connects directly, and from the member's own host where that does not work. For commands that log in there
     anyway: the API's network may be closed to where they run."""
-    from_host = dial_from_host(inventory)
     by_ssh = {host.name for host in inventory.hosts if host.connection is Connection.SSH}
+    return either(dial_directly, dial_from_host(inventory), by_ssh)
+
+
+def either(direct: Dial, from_host: Dial, by_ssh: Collection[str]) -> Dial:
+    """`direct` for everybody, and `from_host` for those of `by_ssh` for whom it was what worked."""
     tunnelled: set[str] = set()
 
     def dial(member: Member, timeout: float) -> socket.socket:
         if member.name not in by_ssh:
-            return dial_directly(member, timeout)
+            return direct(member, timeout)
         if member.name in tunnelled:
             return from_host(member, timeout)
         try:
-            return dial_directly(member, timeout / 2)
+            return direct(member, timeout / 2)
         except OSError as error:
             try:
                 connection = from_host(member, timeout / 2)

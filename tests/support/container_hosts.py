@@ -150,6 +150,12 @@ class ContainerHosts:
     def disconnect(self, name: str) -> None:
         docker("network", "disconnect", self._network, self._container(name))
 
+    def give_address(self, name: str, address: str) -> None:
+        """One more, as 192.0.2.1/24, until the host stops."""
+        pid = docker("inspect", "--format", "{{.State.Pid}}", self._container(name))
+        command = ["nsenter", "--target", pid, "--net", "ip", "address", "add", address, "dev", "eth0"]
+        subprocess.run(command, check=True, timeout=CALL_SECONDS)
+
     def connect(self, name: str) -> None:
         docker("network", "connect", "--ip", self.address(name), self._network, self._container(name))
 

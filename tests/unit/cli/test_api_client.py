@@ -193,6 +193,23 @@ def test_post_that_is_refused(orders, client):
     assert (caught.value.reason, caught.value.hint) == ("lagging", "wait")
 
 
+def test_fetch_that_is_refused_asks_nobody_else(orders, client):
+    refusal = (409, {"reason": "wrong-phase", "text": "a failover is under way"})
+    members = {"db1": listening(orders, "db1", **{"GET /v1/ask": refusal}), "db2": listening(orders, "db2")}
+    with pytest.raises(RefusedError, match="a failover is under way"):
+        client.fetch(members, "/v1/ask", 30.0, dict)
+    assert orders.controllers["db2"].requests == []
+
+
+def test_a_name_that_nobody_knows_is_bad_usage(orders, client):
+    refusal = (409, {"reason": "unknown-member", "text": "db9 is not a member"})
+    members = {"db1": listening(orders, "db1", **{"GET /v1/ask": refusal, "POST /v1/ask": refusal})}
+    with pytest.raises(UsageError, match="db9 is not a member"):
+        client.fetch(members, "/v1/ask", 30.0, dict)
+    with pytest.raises(UsageError, match="db9 is not a member"):
+        client.post(members, "/v1/ask", {}, 30.0)
+
+
 @pytest.mark.parametrize(
     ("address", "parts"),
     [("192.0.2.1:8008", ("192.0.2.1", 8008)), ("[2001:db8::1]:8008", ("2001:db8::1", 8008)), ("db1:1", ("db1", 1))],

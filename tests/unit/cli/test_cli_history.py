@@ -65,6 +65,13 @@ def test_table(orders, raftctl):
     assert done.returncode == 0
 
 
+def test_a_change_of_settings_says_what_was_changed(orders, raftctl):
+    detail = {"durability": "majority -> all"}
+    change = HistoryEntry(index=9, at_ms=BEGAN, kind="change-settings", epoch=2, by="eve@host", detail=detail)
+    orders.add("db1", {"GET /v1/history": (200, [change])})
+    assert "eve@host  durability: majority -> all\n" in raftctl("history").stdout
+
+
 def test_json_has_everything(orders, raftctl):
     for name in ("db1", "db2", "db3"):
         orders.add(name, {"GET /v1/history": (200, entries())})
