@@ -25,6 +25,7 @@ from raftctl.cluster.state import Member
 from raftctl.errors import HostError, NoQuorumError, RaftctlError, RefusedError, UsageError
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 Dial = Callable[[Member, float], socket.socket]
 """Connects to a member's API in so many seconds. Raises OSError or HostError."""
@@ -74,14 +75,18 @@ class ApiClient:
     @classmethod
     def from_directory(cls, directory: Path, *, dial: Dial | None = None) -> ApiClient:
         """With the operator's certificates as `raftctl bootstrap` left them. Raises UsageError."""
-        if not (directory / "ca.crt").exists():
-            raise UsageError(
-                f"no certificates of the cluster in {directory}",
-                hint="run `raftctl bootstrap`, or copy the directory from the machine that did",
-            )
         key = directory / "client.key"
-        if key.exists() and key.stat().st_mode & 0o077:
-            raise UsageError(f"{key}: others can read it, and with it command the cluster", hint=f"chmod 600 {key}")
+        try:
+            if not (directory / "ca.crt").exists():
+                raise UsageError(
+                    f"no certificates of the cluster in {directory}",
+                    hint="run `raftctl bootstrap`, or copy the directory from the machine that did",
+                )
+            if key.exists() and key.stat().st_mode & 0o077:
+                raise UsageError(f"{key}: others can read it, and with it command the cluster", hint=f"chmod 600 {key}")
+        except OSError as error:
+            hint = "run this as the user who bootstrapped the cluster, or copy the directory"
+            raise UsageError(f"cannot read {directory}: {error.strerror}", hint=hint) from None
         try:
             context = tls.client_context(directory / "ca.crt", directory / "client.crt", key)
         except UsageError as error:
@@ -209,8 +214,8 @@ def dial_directly(member: Member, timeout: float) -> socket.socket:
     return connection
 
 
-def in_parallel(members: Mapping[str, Member], ask: Callable[[Member], T | str], timeout: float) -> dict[str, T | str]:
-    """What `ask` returns for each member, at most `timeout` seconds from now; a line of text for who is late.
+def in_parallel(members: Mapping[str, M], ask: Callable[[M], T | str], timeout: float) -> dict[str, T | str]:
+    """What `ask` returns for each member or host, at most `timeout` seconds from now; a line of text for who is late.
 
     Daemon threads and not an executor: a thread that hangs in a name lookup must not keep the program from ending.
     """

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from raftctl.api_client import ApiClient
+from raftctl.api_client import ApiClient, in_parallel
 from raftctl.bootstrap import credentials as own_files
 from raftctl.bootstrap import formation, host_plan, renewal
 from raftctl.bootstrap.api import api_of
@@ -49,6 +49,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 TIMEOUT_SECONDS = 120.0
+EXAMINATION_SECONDS = 120.0
 MYSQLD_START_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 _TAKEN_SECONDS = 15.0  # for a running controller to use a new certificate
@@ -84,13 +85,17 @@ def bootstrap(
         return _Bootstrap(cluster, progress, dry_run=False, by=by, timeout=timeout).run()
 
 
-def examine(cluster: ClusterInventory) -> list[Finding]:
-    """The judgement that bootstrap begins with, on a new cluster or a running one. Changes nothing.
+def examine(cluster: ClusterInventory, *, timeout: float = EXAMINATION_SECONDS) -> list[Finding]:
+    """The judgement that bootstrap begins with, on a new cluster or a running one. Changes nothing. A host that was not
+    looked at within `timeout` seconds has failed.
 
     Raises UsageError when the operator's own files are at fault."""
     with_mysql = [host.name for host in cluster.hosts if host.has_mysql]
     credentials, new = own_files.prepare(cluster.credentials, cluster.name, with_mysql, now=dt.datetime.now(dt.UTC))
-    findings = _survey_all(cluster, credentials.secrets, admin_secret(cluster.admin))[1]
+    look = _looker(cluster, credentials.secrets, admin_secret(cluster.admin))
+    answers = in_parallel({host.name: host for host in cluster.hosts}, look, timeout)
+    surveys = {n: HostSurvey(name=n, error=found) if isinstance(found, str) else found for n, found in answers.items()}
+    findings = judge(cluster, surveys, credentials.secrets)
     stale = [file.name for file in new if (cluster.credentials / file.name).exists() and file.name.endswith(".crt")]
     if stale:
         what = f"{', '.join(stale)} in {cluster.credentials}: expired, or with less than a year left"
@@ -101,12 +106,19 @@ def examine(cluster: ClusterInventory) -> list[Finding]:
 def _survey_all(
     cluster: ClusterInventory, secrets: Secrets, admin_password: Secret
 ) -> tuple[dict[str, HostSurvey], list[Finding]]:
+    look = _looker(cluster, secrets, admin_password)
+    surveys = {found.name: found for found in _on_all(look, cluster.hosts)}
+    return surveys, judge(cluster, surveys, secrets)
+
+
+def _looker(
+    cluster: ClusterInventory, secrets: Secrets, admin_password: Secret
+) -> Callable[[InventoryHost], HostSurvey]:
     def look(host: InventoryHost) -> HostSurvey:
         admin = admin_endpoint(host, cluster.admin, admin_password)
         return survey(host, own=own_endpoint(host, secrets), admin=admin)
 
-    surveys = {found.name: found for found in _on_all(look, cluster.hosts)}
-    return surveys, judge(cluster, surveys, secrets)
+    return look
 
 
 class _Bootstrap:

@@ -37,8 +37,7 @@ def bootstrap(options: Options, dry_run: DryRun = False, yes: Yes = False) -> No
                 show_plan(plan.changed or [f"nothing: {cluster.name} is set up"], options.output)
                 return
             if plan.changed:
-                show_plan(plan.changed, Output.TABLE)
-                approve(f"Bootstrap {cluster.name}?", yes=yes)
+                approve(f"Bootstrap {cluster.name}?", yes=yes, plan=plan.changed, output=options.output)
         with shown() as progress:
             report = run(
                 cluster,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftctl.cli.changes import DryRun, Yes, approve, show_plan
+from raftctl.cli.changes import DryRun, Yes, approve, require_a_name, show_plan
 from raftctl.cli.options import Options, Output, with_options
 from raftctl.errors import NoQuorumError, RaftctlError, RefusedError
 
@@ -40,16 +40,16 @@ def _change(options: Options, kind: str, to: str | None, *, dry_run: bool, yes: 
     from raftctl.cli.cluster import open_cluster, requester
     from raftctl.cli.progress import spinner
 
+    require_a_name(to)
     cluster = open_cluster(options)
     timeout = options.timeout or CHANGE_SECONDS
     before = cluster.require_quorum(options.timeout)
     body = {"target": to, "by": requester()}
     plan = cluster.post(before, f"/v1/{kind}?dry_run=1", body, timeout)
-    if dry_run or not yes:
-        show_plan(plan.get("plan", []), options.output if dry_run else Output.TABLE)
     if dry_run:
+        show_plan(plan.get("plan", []), options.output)
         return
-    approve(f"Carry out this {kind} of {cluster.name}?", yes=yes)
+    approve(f"Carry out this {kind} of {cluster.name}?", yes=yes, plan=plan.get("plan", []), output=options.output)
     if kind == "switchover":  # named, so that a request that arrives twice cannot change the primary twice
         body["target"] = to or plan.get("target")
     began = time.monotonic()

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
-from raftctl.cli.options import Options, Output, seconds, with_options
+from raftctl.cli.options import CommandLineError, Options, Output, seconds, with_options
 from raftctl.errors import RaftctlError, UsageError
 
 if TYPE_CHECKING:
     from raftctl.cli.nagios import Verdict
 
 CHECKS = "quorum, primary, replication, lag, controllers, or all"
+
+
+def unknown(text: str) -> NoReturn:
+    """End as a check that could not be made. On stdout, where the monitoring system reads; exit code 2, which bad usage
+    has elsewhere, would be an alarm."""
+    from raftctl.cli.nagios import Level, Verdict
+
+    typer.echo(Verdict(Level.UNKNOWN, text).line())
+    raise SystemExit(Level.UNKNOWN)
+
+
+class CheckCommand(typer.core.TyperCommand):
+    """`check`, whose command line may be wrong."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **more)
+        except CommandLineError as error:
+            unknown(error.format_message())
 
 
 @with_options
@@ -37,8 +57,10 @@ def check(
 
     try:
         verdict = _verdict(options, topic, warning, critical)
-    except RaftctlError as error:  # the monitoring system must read it on stdout, and 2 would mean CRITICAL
+    except RaftctlError as error:
         verdict = Verdict(Level.UNKNOWN, str(error))
+    except Exception as error:  # noqa: BLE001  a bug here is no news of the cluster
+        verdict = Verdict(Level.UNKNOWN, f"internal error: {error!r}")
     if options.output is Output.TABLE:
         typer.echo(verdict.line())
     else:

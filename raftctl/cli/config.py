@@ -133,9 +133,7 @@ def _change(options: Options, wanted: Any, *, dry_run: bool, yes: bool) -> None:
         show_plan(plan or ["nothing: the cluster follows these settings already"], options.output)
         return
     if plan:
-        if not yes:
-            show_plan(plan, Output.TABLE)
-        approve(f"Change {cluster.name} so?", yes=yes)
+        approve(f"Change {cluster.name} so?", yes=yes, plan=plan, output=options.output)
         body = {"by": requester(), "replaces": state.settings_number, "settings": settings}
         cluster.post(now, "/v1/settings", body, options.timeout or DECISION_SECONDS)
     if options.output is not Output.TABLE:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from raftctl.errors import RaftctlError
+from raftctl.cli.options import Options, with_options
+from raftctl.errors import RaftctlError, UsageError
 from raftctl.secret import Secret
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ WAIT_SECONDS = 60.0
 ROWS_BETWEEN = 1000
 
 
+@with_options
 def demo(
+    _: Options,
     directory: Annotated[
         Path | None, typer.Option("--directory", help="Where to make the sandbox [default: a temporary directory].")
     ] = None,
@@ -38,7 +41,7 @@ def demo(
     from raftctl.sandbox.up import bring_up
 
     parent = directory or Path(tempfile.mkdtemp(prefix="raftctl-demo-"))
-    home = parent / "sandbox"
+    home = _claim(parent / "sandbox")
     sandbox = None
     try:
         with shown() as progress:
@@ -48,6 +51,17 @@ def demo(
         _clean_up(sandbox, home, parent, keep_parent=directory is not None)
     if lost:
         raise RaftctlError(f"{lost} acknowledged rows are lost", hint="this must never happen: please report it")
+
+
+def _claim(home: Path) -> Path:
+    """Made here, so that what is removed at the end is the demo's own. Raises UsageError."""
+    try:
+        home.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        raise UsageError(f"{home} is there already", hint="name another directory") from None
+    except OSError as error:
+        raise UsageError(f"cannot make {home}: {error.strerror}", hint="name another directory") from None
+    return home
 
 
 def _clean_up(sandbox: AnySandbox | None, home: Path, parent: Path, *, keep_parent: bool) -> None:
@@ -65,7 +79,6 @@ def _clean_up(sandbox: AnySandbox | None, home: Path, parent: Path, *, keep_pare
 def _show(sandbox: AnySandbox) -> int:
     """Run the story; returns how many acknowledged rows are lost."""
     from raftctl.cli.cluster import open_cluster
-    from raftctl.cli.options import Options
     from raftctl.sandbox.cluster import Target
     from raftctl.sandbox.writer import Writer
 

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 def doctor(options: Options) -> None:
     """Check hosts and servers as bootstrap does; change nothing."""
     from raftctl.bootstrap.preflight import failures
-    from raftctl.bootstrap.run import examine
+    from raftctl.bootstrap.run import EXAMINATION_SECONDS, examine
     from raftctl.cli.render import emit
     from raftctl.errors import RefusedError
     from raftctl.inventory.load import find_inventory, load_inventory
 
-    findings = examine(load_inventory(find_inventory(options.inventory)).cluster(options.cluster))
+    cluster = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
+    findings = examine(cluster, timeout=options.timeout or EXAMINATION_SECONDS)
     if options.output is Output.TABLE:
         _show(findings)
     else:

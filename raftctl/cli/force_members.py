@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftctl.cli.changes import DryRun, Yes, show_plan
+from raftctl.cli.changes import DryRun, Yes, require_a_name, say_plan, show_plan
 from raftctl.cli.options import Options, Output, with_options
 from raftctl.errors import RaftctlError, RefusedError, UsageError
 
@@ -46,6 +46,7 @@ def force_members(
     from raftctl.inventory.load import find_inventory, load_inventory
     from raftctl.planner.forced import judge_force
 
+    require_a_name(to)
     cluster = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
     names = tuple(sorted({cluster.host(name).name for name in survivors}))
     if cluster.engine is Engine.GROUP:
@@ -64,7 +65,8 @@ def force_members(
         show_plan(steps, options.output)
         _show_losses(plan)
         return
-    show_plan(steps, Output.TABLE) if confirm is None else None
+    if confirm is None:
+        say_plan(steps, options.output)
     _show_losses(plan)
     _require_name(cluster.name, confirm, yes=yes)
     with shown() as progress:

@@ -14,28 +14,44 @@ import errno
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from raftctl import __version__
 from raftctl.cli import config, controller, member, rotate, sandbox
 from raftctl.cli.bootstrap import bootstrap
 from raftctl.cli.change_primary import failover, switchover
-from raftctl.cli.check import check
+from raftctl.cli.check import CheckCommand, check, unknown
 from raftctl.cli.demo import demo
 from raftctl.cli.doctor import doctor
 from raftctl.cli.explain import explain
 from raftctl.cli.force_members import force_members
 from raftctl.cli.history import history
 from raftctl.cli.logs import logs
-from raftctl.cli.options import root_options
+from raftctl.cli.options import CommandLineError, root_options
 from raftctl.cli.pause import pause, resume
 from raftctl.cli.status import status
 from raftctl.errors import RaftctlError
 
+
+class _Program(typer.core.TyperGroup):
+    """All commands. What is wrong in front of `check` is told like what is wrong behind it."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> Any:
+        command = next((word for word in args if word in self.commands), "")
+        try:
+            return super().make_context(info_name, args, *rest, **more)
+        except CommandLineError as error:
+            if command != "check":
+                raise
+            unknown(error.format_message())
+
+
 app = typer.Typer(
     name="raftctl",
+    cls=_Program,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -70,7 +86,7 @@ app.command("failover")(failover)
 app.command("force-members")(force_members)
 app.command("pause")(pause)
 app.command("resume")(resume)
-app.command("check")(check)
+app.command("check", cls=CheckCommand)(check)
 app.command("history")(history)
 app.command("logs")(logs)
 app.command("explain")(explain)
@@ -105,6 +121,9 @@ def _unexpected(error: Exception) -> RaftctlError:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         what = f"cannot write {error.filename or 'the output'}: {error.strerror}"
         return RaftctlError(what, hint="make room there and run it again")
+    if isinstance(error, PermissionError) and error.filename:
+        what = f"cannot use {error.filename}: {error.strerror}"
+        return RaftctlError(what, hint="run this as a user who may, or mend the permissions")
     return RaftctlError(f"internal error: {error!r}", hint="please report it with the output of the same with -v")
 
 

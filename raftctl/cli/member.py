@@ -3,6 +3,7 @@ step by step; these commands ask for it, prepare the host, and watch."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -219,10 +220,19 @@ def _parse_changes(changes: list[str]) -> dict[str, str | int]:
             raise UsageError(f"{change}: must be role=..., zone=... or priority=...")
         if key == "role" and value not in ("data", "async", "witness"):
             raise UsageError(f"role ({value}): must be data, witness or async")
-        if key == "priority" and (not value.removeprefix("-").isdecimal() or len(value) > 8):
-            raise UsageError(f"priority ({value}): must be a number from -1000000 to 1000000")
-        wanted[key] = int(value) if key == "priority" else value
+        if key in wanted:
+            raise UsageError(f"{key} is given twice", hint="leave one of them out")
+        wanted[key] = _priority(value) if key == "priority" else value
     return wanted
+
+
+def _priority(text: str) -> int:
+    from raftctl.cluster.membership import PRIORITY_MAX
+
+    number = int(text) if re.fullmatch("-?[0-9]{1,9}", text) else PRIORITY_MAX + 1
+    if abs(number) > PRIORITY_MAX:
+        raise UsageError(f"priority ({text}): must be a number from -{PRIORITY_MAX} to {PRIORITY_MAX}")
+    return number
 
 
 def _serves(state: ClusterState, name: str) -> bool:
@@ -262,12 +272,13 @@ class _Request:
 
     def approved(self, question: str, plan: list[str], *, dry_run: bool, yes: bool) -> bool:
         """False when there is nothing to do but to show the plan."""
-        nothing = plan[0].startswith("nothing")
-        if dry_run or nothing or not yes:
-            show_plan(plan, self.options.output if dry_run or nothing else Output.TABLE)
-        if dry_run or nothing:
+        if dry_run:
+            show_plan(plan, self.options.output)
             return False
-        approve(f"{question} {self.cluster.name}?", yes=yes)
+        if plan[0].startswith("nothing"):
+            self.report(plan[0])
+            return False
+        approve(f"{question} {self.cluster.name}?", yes=yes, plan=plan, output=self.options.output)
         return True
 
     def decide(self) -> None:
@@ -327,7 +338,8 @@ class _Request:
         from raftctl.cli.render import emit, line
 
         if self.options.output is not Output.TABLE:
-            emit({"member": self.name, "change": self._change, "done": True, "notes": notes or []}, self.options.output)
+            said = {"member": self.name, "change": self._change, "done": True, "text": text, "notes": notes or []}
+            emit(said, self.options.output)
             return
         line(text)
         for note in notes or []:

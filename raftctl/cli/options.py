@@ -20,6 +20,8 @@ from typing import Annotated, Any
 
 import typer
 
+CommandLineError: Any = typer.BadParameter.__base__  # click's UsageError; typer has had click in different places
+
 
 class Output(enum.StrEnum):
     TABLE = "table"

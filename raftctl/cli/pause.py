@@ -44,7 +44,7 @@ def _change(options: Options, *, paused: bool, reason: str, dry_run: bool, yes: 
         show_plan(plan, options.output)
         return
     if now.paused != paused:
-        approve(f"{plan[0].capitalize()}?", yes=yes)
+        approve(f"{'Pause' if paused else 'Resume'} automatic failover of {cluster.name}?", yes=yes)
         body = {"by": requester()} | ({"reason": reason} if paused else {})
         timeout = options.timeout or DECISION_SECONDS
         cluster.post(now, "/v1/pause" if paused else "/v1/resume", body, timeout)

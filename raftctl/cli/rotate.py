@@ -26,11 +26,10 @@ def certificates(options: Options, authority: Authority = False, dry_run: DryRun
 
     cluster = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
     steps = rotation.plan_certificates(cluster, authority=authority)
-    if dry_run or not yes:
-        show_plan(steps, options.output if dry_run else Output.TABLE)
     if dry_run:
+        show_plan(steps, options.output)
         return
-    approve(f"Replace the certificates of {cluster.name}?", yes=yes)
+    approve(f"Replace the certificates of {cluster.name}?", yes=yes, plan=steps, output=options.output)
     with shown() as progress:
         rotation.rotate_certificates(
             cluster,
@@ -53,11 +52,11 @@ def passwords(options: Options, dry_run: DryRun = False, yes: Yes = False) -> No
     from raftctl.inventory.load import find_inventory, load_inventory
 
     cluster = load_inventory(find_inventory(options.inventory)).cluster(options.cluster)
-    if dry_run or not yes:
-        show_plan(password_rotation.plan_passwords(cluster), options.output if dry_run else Output.TABLE)
+    steps = password_rotation.plan_passwords(cluster)
     if dry_run:
+        show_plan(steps, options.output)
         return
-    approve(f"Replace the passwords of {cluster.name}?", yes=yes)
+    approve(f"Replace the passwords of {cluster.name}?", yes=yes, plan=steps, output=options.output)
     with shown() as progress:
         password_rotation.rotate_passwords(
             cluster,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from raftctl.cli.options import Options, Output, with_options
+
+if TYPE_CHECKING:
+    from raftctl.sandbox.cluster import AnySandbox
 
 app = typer.Typer(no_args_is_help=True, help="A whole cluster on this machine, and faults on demand.")
 
@@ -44,7 +49,9 @@ Member = Annotated[str, typer.Argument(metavar="NAME", help="A member: db1.., w1
 
 
 @app.command("up")
+@with_options
 def up(
+    options: Options,
     directory: Directory,
     nodes: Annotated[int, typer.Option(help="Members with a MySQL server: db1..")] = 3,
     witnesses: Annotated[int, typer.Option(help="Members that only vote: w1..")] = 0,
@@ -87,13 +94,25 @@ def up(
             namespaces=network is Network.NETNS,
             settings=settings or [],
             image=(base_image or BASE_IMAGE) if driver is Driver.DOCKER else "",
+            timeout=options.timeout,
             progress=progress,
         )
-    typer.echo(f"{', '.join(sandbox.layout.names)} are up; the inventory is {sandbox.inventory}")
+    _report(sandbox, f"{', '.join(sandbox.layout.names)} are up; the inventory is {sandbox.inventory}", options)
+
+
+def _report(sandbox: AnySandbox, text: str, options: Options) -> None:
+    from raftctl.cli.render import emit, line
+
+    if options.output is Output.TABLE:
+        line(text)
+    else:
+        emit({"members": sandbox.layout.names, "inventory": str(sandbox.inventory)}, options.output)
 
 
 @app.command("add")
+@with_options
 def add(
+    options: Options,
     directory: Directory,
     witness: Annotated[bool, typer.Option("--witness", help="A host that only votes.")] = False,
 ) -> None:
@@ -107,11 +126,14 @@ def add(
     sandbox = open_sandbox(directory)
     with exclusive(sandbox.directory), shown() as progress:
         name = sandbox.add(witness=witness, progress=progress)
-    typer.echo(f"{name} is up; `raftctl -i {sandbox.inventory} member add {name}` makes it a member")
+    text = f"{name} is up; `raftctl -i {sandbox.inventory} member add {name}` makes it a member"
+    _report(sandbox, text, options)
 
 
 @app.command("down")
+@with_options
 def down(
+    _: Options,
     directory: Directory,
     purge: Annotated[bool, typer.Option("--purge", help="Remove DIR as well.")] = False,
 ) -> None:
@@ -124,7 +146,9 @@ def down(
 
 
 @app.command("kill")
+@with_options
 def kill(
+    _: Options,
     directory: Directory,
     name: Member,
     target: Annotated[KillTarget, typer.Argument(metavar="[mysqld|controller|guard|host]")] = KillTarget.HOST,
@@ -139,7 +163,9 @@ def kill(
 
 
 @app.command("stop")
+@with_options
 def stop(
+    _: Options,
     directory: Directory,
     name: Member,
     target: Annotated[KillTarget, typer.Argument(metavar="[mysqld|controller|guard|host]")] = KillTarget.HOST,
@@ -154,7 +180,9 @@ def stop(
 
 
 @app.command("freeze")
+@with_options
 def freeze(
+    _: Options,
     directory: Directory,
     name: Member,
     target: Annotated[FreezeTarget, typer.Argument(metavar="[mysqld|controller|host]")] = FreezeTarget.HOST,
@@ -166,7 +194,9 @@ def freeze(
 
 
 @app.command("thaw")
+@with_options
 def thaw(
+    _: Options,
     directory: Directory,
     name: Member,
     target: Annotated[FreezeTarget, typer.Argument(metavar="[mysqld|controller|host]")] = FreezeTarget.HOST,
@@ -178,7 +208,9 @@ def thaw(
 
 
 @app.command("start")
+@with_options
 def start(
+    _: Options,
     directory: Directory,
     name: Member,
     target: Annotated[KillTarget, typer.Argument(metavar="[mysqld|controller|guard|host]")] = KillTarget.HOST,
@@ -193,7 +225,9 @@ def start(
 
 
 @app.command("partition")
+@with_options
 def partition(
+    _: Options,
     directory: Directory,
     sides: Annotated[list[str], typer.Argument(metavar="A,B [C]", help="Each comma list is one side.")],
     one_way: Annotated[
@@ -210,7 +244,8 @@ def partition(
 
 
 @app.command("heal")
-def heal(directory: Directory) -> None:
+@with_options
+def heal(_: Options, directory: Directory) -> None:
     """Undo every partition."""
     from raftctl.sandbox.cluster import open_sandbox
 

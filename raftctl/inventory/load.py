@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -42,18 +43,22 @@ def find_inventory(explicit: str | Path | None = None) -> Path:
     ~/.config/raftctl/inventory.yaml or /etc/raftctl/inventory.yaml. Raises UsageError when there is none."""
     named = explicit or os.environ.get("RAFTCTL_INVENTORY")
     if named:
-        if not Path(named).is_file():
-            source = "-i" if explicit else "RAFTCTL_INVENTORY"
-            raise UsageError(f"there is no inventory file {named}", hint=f"{source} must name an inventory.yaml")
-        return Path(named)
+        source = "-i" if explicit else "RAFTCTL_INVENTORY"
+        try:
+            if Path(named).is_file():
+                return Path(named)
+        except OSError as error:  # a directory that one may not enter, a name that is too long
+            raise UsageError(f"cannot read {named}: {error.strerror}", hint=f"{source} names it") from None
+        raise UsageError(f"there is no inventory file {named}", hint=f"{source} must name an inventory.yaml")
     usual = [
         Path("inventory.yaml"),
         Path("~/.config/raftctl/inventory.yaml").expanduser(),
         Path("/etc/raftctl/inventory.yaml"),
     ]
     for path in usual:
-        if path.is_file():
-            return path
+        with contextlib.suppress(OSError):  # of somebody else: not one's own
+            if path.is_file():
+                return path
     raise UsageError(
         f"there is no inventory: looked for {', '.join(map(str, usual))}",
         hint="name one with -i FILE or RAFTCTL_INVENTORY; inventory.example.yaml shows the form",

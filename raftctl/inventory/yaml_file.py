@@ -80,7 +80,9 @@ def read_yaml(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+        raise UsageError(
+            f"cannot read {path}: {error.strerror or error}", hint="run this as a user who may read it"
+        ) from None
     return parse_yaml(data, name=str(path))
 
 

@@ -196,10 +196,13 @@ def open_or_plan(
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
     """Hold `directory`, made if need be, against another `up` or `down`. Raises HostError when one is at
-    work.
+    work, UsageError when it cannot be had.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"cannot use {directory}: {error.strerror}", hint="name another directory") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 from raftctl.errors import UsageError
+from raftctl.inventory.yaml_file import parse_yaml
 from raftctl.sandbox.host import SOCKET_PATH_BYTES_MAX
 from raftctl.sandbox.mysqld import MySQLPlace
 from raftctl.sandbox.network import LOOPBACK, NamespaceNetwork, free_ports, free_subnet
@@ -139,6 +140,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not equals or not all(key.split(".")):
             raise UsageError(f"a setting is given as key=value, not {text!r}", hint="for example failover.cooldown=5s")
+        if not value.strip():
+            raise UsageError(f"{text} gives no value", hint="for example failover.cooldown=5s")
         settings[key] = value
     return settings
 
@@ -217,5 +220,5 @@ def _nested(settings: Mapping[str, str]) -> dict[str, Any]:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
                 raise UsageError(f"--set {key}: {section} has a value already, so it cannot have parts")
-        target[last] = yaml.safe_load(value)
+        target[last] = parse_yaml(value.encode(), name=f"--set {key}")
     return result

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from raftctl.bootstrap.application import create_application
-from raftctl.bootstrap.run import bootstrap
+from raftctl.bootstrap.run import TIMEOUT_SECONDS, bootstrap
 from raftctl.inventory import load_inventory
 from raftctl.inventory.model import ClusterInventory
 from raftctl.sandbox.apt import Progress, ignore_progress
@@ -28,10 +28,11 @@ def bring_up(
     namespaces: bool = False,
     settings: Sequence[str] = (),
     image: str = "",
+    timeout: float | None = None,
     progress: Progress = ignore_progress,
 ) -> AnySandbox:
     """A sandbox in `directory` with everything running and bootstrapped; what is there already is kept. With `image`,
-    its hosts are containers upon that image, else local processes.
+    its hosts are containers upon that image, else local processes. `timeout`: seconds for a leader, and for health.
 
     Raises:
         UsageError: bad arguments, or `directory` holds something else.
@@ -45,7 +46,7 @@ def bring_up(
         sandbox.write_inventory()
         cluster = load_inventory(sandbox.inventory).cluster(CLUSTER)  # refuses a wrong --set before anything starts
         sandbox.start_all(progress)
-        bootstrap(cluster, progress=lambda what: progress(what, None))
+        bootstrap(cluster, progress=lambda what: progress(what, None), timeout=timeout or TIMEOUT_SECONDS)
         if not sandbox.option_file.exists():
             _create_application(sandbox, cluster)
     return sandbox

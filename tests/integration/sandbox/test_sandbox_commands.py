@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from raftctl.sandbox.distribution import MySQLDistribution
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -41,6 +45,8 @@ def test_what_cannot_be_had_is_refused_in_one_line(
     [
         (["--nodes", "0"], "1 to 9 members"),
         (["--set", "failover.cooldown"], "key=value"),
+        (["--set", "failover.cooldown="], "no value"),
+        (["--set", "failover.cooldown=["], "--set failover.cooldown: line 1"),
         (["--set", "failover.cooldwon=5s"], "cooldwon"),
         (["--set", "failover.cooldown=soon"], "cooldown"),
         (["--network", "token-ring"], "token-ring"),
@@ -59,3 +65,35 @@ def test_up_does_not_touch_a_directory_of_somebody_else(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "not empty" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_up_in_a_place_that_cannot_be_had_is_bad_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("data")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        result = run("up", place)
+        assert (result.returncode, f"cannot use {place}" in result.stderr) == (2, True), result.stderr
+    assert (tmp_path / "file").read_text() == "data"
+
+
+@pytest.mark.parametrize("holds", ["a sandbox", "nothing"])
+def test_the_demo_touches_no_sandbox_that_was_there(tmp_path: Path, holds: str) -> None:
+    home = tmp_path / "sandbox"
+    home.mkdir()
+    if holds == "a sandbox":
+        (home / "sandbox.json").write_text("{}")
+    result = run("demo", "--directory", tmp_path)
+    assert (result.returncode, f"{home} is there already" in result.stderr) == (2, True), result.stderr
+    assert home.exists()
+
+
+@pytest.mark.mysql
+@pytest.mark.slow
+def test_the_demo_loses_nothing_and_leaves_nothing(distribution: MySQLDistribution) -> None:
+    with tempfile.TemporaryDirectory(prefix="raftctl-", dir="/tmp") as directory:  # short enough for unix sockets
+        result = run("demo", "--directory", directory)
+        assert list(Path(directory).iterdir()) == []
+    assert result.returncode == 0, result.stderr
+    acknowledged = re.search(r"^acknowledged (\d+), lost 0$", result.stdout, re.MULTILINE)
+    assert acknowledged, result.stdout
+    assert int(acknowledged[1]) >= 3000
+    assert "promote" in result.stdout, "the timeline is shown"

@@ -126,6 +126,37 @@ def test_question_on_a_terminal(ready, typed, code):
     assert ("POST /v1/switchover" in [key for key, _ in ready.posts()]) is (code == 0)
 
 
+def test_what_a_program_reads_is_not_mixed_with_the_question(ready):
+    ready.everyone("POST /v1/switchover", promotes(ready, "db2"))
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"y\n")
+        command = [sys.executable, "-m", "raftctl", "-i", str(ready.inventory), "--timeout", "30s"]
+        done = subprocess.run(
+            [*command, "switchover", "-o", "json"], stdin=theirs, capture_output=True, text=True, timeout=60
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert json.loads(done.stdout)["primary"] == "db2"
+    assert "promote db2" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["switchover", "failover"])
+def test_an_empty_target_is_nobody_and_not_anybody(ready, raftctl, kind):
+    done = raftctl(kind, "--to", "", "--yes")
+    assert (done.returncode, "--to names nobody" in done.stderr) == (2, True)
+    assert ready.posts() == []
+
+
+def test_a_refused_explanation_says_why(ready, raftctl):
+    refusal = {"reason": "wrong-phase", "text": "a failover is under way", "hint": "wait for its end"}
+    ready.everyone("GET /v1/explain?member=", (409, refusal))
+    done = raftctl("explain")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: a failover is under way (wrong-phase)", "hint: wait for its end"]
+
+
 def test_refusal_says_why_and_what_to_do(ready, raftctl):
     refusal = {"reason": "lagging", "text": "db3 is 40 s behind", "hint": "wait for it"}
     ready.everyone("POST /v1/switchover", (409, refusal))

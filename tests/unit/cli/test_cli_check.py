@@ -193,6 +193,24 @@ def test_unknown_topic_and_crossed_thresholds_are_unknown(orders, raftctl):
         assert (done.returncode, done.stdout[:18]) == (3, "RAFTCTL UNKNOWN - ")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "--wraning", "5s"],
+        ["check", "--warning", "soon"],
+        ["check", "lag", "quorum"],
+        ["check", "--via", "pigeon"],
+        ["--via", "pigeon", "check"],
+        ["-i", "/nowhere/inventory.yaml", "check", "quorum"],
+    ],
+)
+def test_a_wrong_command_line_is_unknown_and_no_alarm(orders, raftctl, arguments):
+    serve(orders, healthy())
+    done = raftctl(*arguments)
+    assert (done.returncode, done.stdout.count("\n")) == (3, 1), done
+    assert done.stdout.startswith("RAFTCTL UNKNOWN - ")
+
+
 def test_json(orders, raftctl):
     serve(orders, healthy())
     found = json.loads(raftctl("check", "controllers", "-o", "json").stdout)

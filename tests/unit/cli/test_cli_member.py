@@ -51,6 +51,21 @@ def test_a_refusal_is_one_line_and_a_hint(ready, raftctl):
     ]
 
 
+def test_nothing_to_do_has_the_form_of_a_result(ready, raftctl):
+    ready.everyone("POST /v1/members/rejoin?dry_run=1", (200, {"plan": ["nothing: it is a member"]}))
+    told = json.loads(raftctl("member", "rejoin", "db3", "--yes", "-o", "json").stdout)
+    assert (told["member"], told["change"], told["done"]) == ("db3", "rejoin", True)
+
+
+@pytest.mark.parametrize(
+    "changes", [["priority=9999999"], ["priority=1_0"], ["priority="], ["zone=a", "zone=b"], ["role=boss"], ["zone"]]
+)
+def test_a_value_that_no_member_can_have_is_bad_usage(ready, raftctl, changes):
+    done = raftctl("member", "set", "db3", *changes, "--yes")
+    assert done.returncode == 2, done
+    assert ready.posts() == []
+
+
 def test_a_host_that_the_inventory_does_not_know_exits_2(ready, raftctl):
     assert raftctl("member", "add", "db9", "--yes").returncode == 2
 
@@ -71,7 +86,8 @@ def test_a_rebuild_is_watched_to_its_end(ready, raftctl):
     ready.everyone("POST /v1/members/rebuild", accept)
     done = raftctl("member", "rebuild", "db3", "--yes", "-o", "json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"member": "db3", "change": "rebuild", "done": True, "notes": []}
+    told = json.loads(done.stdout)
+    assert told == {"member": "db3", "change": "rebuild", "done": True, "text": told["text"], "notes": []}
 
 
 def test_a_change_of_a_member_that_is_removed_meanwhile_is_given_up(ready, raftctl):

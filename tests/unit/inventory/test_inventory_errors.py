@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftctl.errors import UsageError
-from raftctl.inventory.load import load_inventory, parse_inventory
+from raftctl.inventory.load import find_inventory, load_inventory, parse_inventory
 from raftctl.inventory.relations import require_odd_number
 
 
@@ -20,6 +20,15 @@ def refusal(text: str | bytes) -> UsageError:
         parse_inventory(text.encode() if isinstance(text, str) else text)
     assert "\n" not in str(caught.value)
     return caught.value
+
+
+def test_a_file_that_cannot_be_looked_for_is_bad_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x" * 300, "/nowhere/inventory.yaml"):
+        with pytest.raises(UsageError, match=name):
+            find_inventory(name)
+        monkeypatch.setenv("RAFTCTL_INVENTORY", name)
+        with pytest.raises(UsageError, match=name):
+            find_inventory()
 
 
 def orders(*, raftctl: str = "{}", db2: str = "{}", more: str = "") -> str:
