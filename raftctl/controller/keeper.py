@@ -374,8 +374,10 @@ class Keeper:
         try:
             await loop.run_in_executor(self._acting, self._hands.carry_out, action)
         except MySQLError as error:
-            self._failure, self._lock_wait = f"{name}: {error}", isinstance(error, LockWaitTimeout)
-            logger.warning("action failed: %s", self._failure)
+            failure = f"{name}: {error}"
+            if failure != self._failure:  # it is tried five times a second
+                logger.warning("action failed: %s", failure)
+            self._failure, self._lock_wait = failure, isinstance(error, LockWaitTimeout)
             return False
         self._failure, self._lock_wait = "", False
         logger.info("done: %s", action)

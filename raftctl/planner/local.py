@@ -217,7 +217,7 @@ def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -
     if context.commits_stand_still and seen.semi_sync.wait_sessions and _is_forsaken(state):
         return LocalPlan((Fence("nobody is left in the sync set who could acknowledge the commits that wait"),))
     note = "" if seen.writable or _may_open(state, seen) else "waits for replicas that can acknowledge"
-    return LocalPlan(_opening(state, seen, context) + _tidy(seen) + _encourage(state, seen, context), note=note)
+    return LocalPlan(_opening(state, seen, context) + _encourage(state, seen, context) + _tidy(seen), note=note)
 
 
 def _is_forsaken(state: ClusterState) -> bool:
@@ -284,7 +284,8 @@ def _keep_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, 
 
 
 def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:
-    """An old channel is removed after the first write, not before it: it takes longer than everything else."""
+    """An old channel is removed last and after the first write: it takes longer than everything else, and cannot be
+    done while the server is being backed up."""
     return (ForgetSource(),) if seen.channel is not None and seen.writable else ()
 
 

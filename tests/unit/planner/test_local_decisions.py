@@ -166,6 +166,13 @@ CASES = {
     "commits that stand still are nudged": Case(
         STEADY, "db1", a_source(waiting=1), (local.Nudge(),), a_context(commits_stand_still=True)
     ),
+    "before the old source is forgotten, which a backup may refuse for hours": Case(
+        NEW_REIGN,
+        "db2",
+        a_source(waiting=1, channel=a_channel(receiver="OFF")),
+        (local.Nudge(), local.ForgetSource()),
+        a_context(commits_stand_still=True),
+    ),
     # A change of primary.
     "a relieved primary finishes its writes in a switchover": Case(
         SWITCHOVER, "db1", a_source(), (local.StopWriting(),)
