@@ -59,7 +59,8 @@ def list_(options: Options) -> None:
     if options.output is not Output.TABLE:
         render.emit({"cluster": now.cluster, "primary": now.primary, "members": rows}, options.output)
         return
-    columns = [render.Column(title.upper().replace("_", " ")) for title in rows[0]]
+    ranks = {"sync_set": 2, "zone": 3, "priority": 4, "address": 5}
+    columns = [render.Column(title.upper().replace("_", " "), rank=ranks.get(title, 0)) for title in rows[0]]
     cells = [[render.Cell(_shown(value)) for value in row.values()] for row in rows]
     screen = render.console()
     screen.print(render.table(columns, cells, screen.width))

@@ -149,7 +149,10 @@ class Sandbox(AnySandbox):
 def open_sandbox(directory: Path) -> AnySandbox:
     """The sandbox that is in `directory`. Raises UsageError when there is none, HostError without its Docker engine."""
     directory = directory.resolve()
-    return _sandbox(directory, layouts.load(directory))
+    layout = layouts.load(directory)
+    if os.geteuid() not in (0, directory.stat().st_uid):  # whose processes would be taken for ended
+        raise UsageError(f"{directory} is another user's sandbox", hint="run this as that user, or as root")
+    return _sandbox(directory, layout)
 
 
 def _sandbox(directory: Path, layout: Layout) -> AnySandbox:

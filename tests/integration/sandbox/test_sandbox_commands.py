@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from raftctl.errors import UsageError
+from raftctl.sandbox import layout as layouts
+from raftctl.sandbox.cluster import open_sandbox
 from raftctl.sandbox.distribution import MySQLDistribution
 
 
@@ -25,6 +29,13 @@ def test_a_directory_that_is_no_sandbox_is_bad_usage(command: list[str], tmp_pat
     result = run(command[0], tmp_path, *command[1:])
     assert result.returncode == 2
     assert result.stderr.splitlines()[0] == f"error: {tmp_path} is not a sandbox"
+
+
+def test_a_sandbox_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.save(tmp_path, layouts.Layout(members=(), settings={}, tag="", subnet="", image=""))
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(UsageError, match="another user's sandbox"):
+        open_sandbox(tmp_path)
 
 
 @pytest.mark.parametrize(
