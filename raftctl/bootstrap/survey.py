@@ -204,7 +204,9 @@ def _survey_mysql(found: HostSurvey, *, own: Endpoint, admin: Endpoint) -> HostS
                 raise
             conn, is_admin = own_conn, False
         with conn, own_conn or contextlib.nullcontext():
-            mysql = survey_mysql(conn, is_admin=is_admin, own_account=own_conn is not None)
+            # One that an earlier version made may lack a privilege: it is made again by whoever can.
+            is_able = own_conn is not None and not (is_admin and _missing_privileges(own_conn))
+            mysql = survey_mysql(conn, is_admin=is_admin, own_account=is_able)
     except MySQLError as error:
         denied = isinstance(error, AccessDenied)
         return msgspec.structs.replace(found, mysql_error=str(error), mysql_hint=error.hint, mysql_denied=denied)

@@ -70,6 +70,8 @@ class MySQLObservation(msgspec.Struct, frozen=True):
     relay_log_synced: bool = True  # what is received is on disk before it is acknowledged (sync_relay_log = 1)
     connections: int = 0  # of whomever; a client is refused when there are `connections_max`
     connections_max: int = 0  # 0: unknown
+    changed_settings: tuple[str, ...] = ()  # what rule R2 rests on and somebody changed, as `name = value`
+    persisted_settings: tuple[str, ...] = ()  # names of what would be otherwise than it should be at the next start
 
     @property
     def holds(self) -> GTIDSet:

@@ -13,7 +13,7 @@ from raftctl.cluster.state import Member
 from raftctl.controller import gate_protocol
 from raftctl.errors import MySQLError
 from raftctl.hosts.services import ServiceManager, Unit
-from raftctl.mysql import accounts, blockers, clone, fencing, replication, semisync
+from raftctl.mysql import accounts, blockers, clone, fencing, kept_settings, replication, semisync
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.clone import AfterClone
 from raftctl.mysql.observe import observe
@@ -104,6 +104,9 @@ class Hands:
 
     def _source_off(self, _: plan.SourceOff) -> None:
         semisync.source_off_if_idle(self._open(), timeout=STATEMENT_SECONDS)
+
+    def _keep_settings(self, action: plan.KeepSettings) -> None:
+        kept_settings.restore(self._open(), action.changed, action.persisted, timeout=STATEMENT_SECONDS)
 
     # --- replication -----------------------------------------------------------------------------------
 
@@ -263,6 +266,7 @@ def _digest(password: Secret) -> str:
 
 
 _ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {
+    plan.KeepSettings: Hands._keep_settings,
     plan.StopReceiver: Hands._stop_receiver,
     plan.StopWriting: Hands._stop_writing,
     plan.ProveQuiet: Hands._prove_quiet,

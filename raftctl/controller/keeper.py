@@ -54,6 +54,7 @@ RETRY_SECONDS: Final = 0.2  # after an action failed
 _HISTORY: Final[Mapping[type[plan.Action], str]] = {
     plan.PointTo: "rejoined",
     plan.Open: "opened",
+    plan.KeepSettings: "settings-restored",
     plan.FreeApplier: "sessions-ended",
     plan.FreeAccounts: "sessions-ended",
     plan.EndQueries: "queries-ended",
@@ -397,6 +398,9 @@ class Keeper:
         if kind is None or (isinstance(action, _ENDING) and not ended):
             return
         why = {"rejoined": f"follows {state.primary}; nothing had to be rebuilt"}.get(kind, "")
+        if isinstance(action, plan.KeepSettings):
+            why = f"{'; '.join(action.found)}: what acknowledged writes rest on is not to be changed"
+            logger.warning("%s: %s", kind, why)
         if isinstance(action, _ENDING):
             why = f"of {ended}: in the way of a change of the primary or of the sync set"
             logger.warning("%s %s", kind, why)

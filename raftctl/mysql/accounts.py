@@ -23,6 +23,7 @@ USER_NAME_LENGTH_MAX = 32  # https://dev.mysql.com/doc/refman/8.4/en/user-names.
 # Each with what stops working without it; tests/integration/mysql/test_accounts.py revokes them one by one.
 ADMIN_PRIVILEGES = (
     "SYSTEM_VARIABLES_ADMIN",  # SET GLOBAL: read-only, offline mode, semi-sync; sql_log_bin
+    "PERSIST_RO_VARIABLES_ADMIN",  # RESET PERSIST of what would not be safe at the next start
     "CONNECTION_ADMIN",  # KILL; offline_mode; logging in when that is on or max_connections is used up
     "SERVICE_CONNECTION_ADMIN",  # logging in at the administrative port, which max_connections does not close
     "SYSTEM_USER",  # KILL of sessions that have it, such as root's, which offline_mode spares

@@ -18,6 +18,7 @@ from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import Channel, MySQLObservation, ReceiverState, SemiSync
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection, Row
+from raftctl.mysql.kept_settings import NEVER_PERSISTED, changed
 
 _UNKNOWN_SYSTEM_VARIABLE = 1193  # ER_UNKNOWN_SYSTEM_VARIABLE
 
@@ -48,20 +49,25 @@ LEFT JOIN performance_schema.replication_applier_status_by_coordinator AS coordi
 LEFT JOIN performance_schema.replication_applier_status_by_worker AS worker USING (CHANNEL_NAME)
 """
 
-_STATUS = """
+_STATUS = f"""
 SELECT VARIABLE_NAME AS name, VARIABLE_VALUE AS value FROM performance_schema.global_status
 WHERE VARIABLE_NAME IN ('Uptime', 'Threads_connected', 'Rpl_semi_sync_source_status', 'Rpl_semi_sync_source_clients',
                         'Rpl_semi_sync_source_wait_sessions', 'Rpl_semi_sync_replica_status')
 UNION ALL
 SELECT IF(COMMAND = 'clone', 'clone', 'dump thread'), USER FROM performance_schema.processlist
 WHERE COMMAND LIKE 'Binlog Dump%' OR COMMAND = 'clone'
-"""
+UNION ALL
+SELECT 'persisted', VARIABLE_NAME FROM performance_schema.persisted_variables
+WHERE VARIABLE_NAME IN ({", ".join(f"'{name}'" for name in NEVER_PERSISTED)})
+"""  # noqa: S608 (names of our own)
 
 _SETTINGS = """
 SELECT @@server_uuid AS server_uuid, @@server_id AS server_id, @@version AS version,
        @@GLOBAL.read_only AS read_only, @@GLOBAL.super_read_only AS super_read_only,
        @@GLOBAL.offline_mode AS offline_mode, @@GLOBAL.sync_relay_log = 1 AS relay_log_synced,
        @@GLOBAL.max_connections AS connections_max,
+       @@GLOBAL.sync_binlog AS sync_binlog,
+       @@GLOBAL.innodb_flush_log_at_trx_commit AS innodb_flush_log_at_trx_commit,
        @@GLOBAL.gtid_purged AS gtid_purged, @@GLOBAL.gtid_executed AS gtid_executed
 """
 
@@ -72,7 +78,10 @@ _OWNER_BEFORE_UUID = re.compile(r"#[0-9]+?(?=[0-9a-f]{8}-)", re.IGNORECASE)
 _SETTINGS_WITH_SEMI_SYNC = f"""{_SETTINGS},
        @@GLOBAL.rpl_semi_sync_source_enabled AS source_enabled,
        @@GLOBAL.rpl_semi_sync_source_wait_for_replica_count AS required_acks,
-       @@GLOBAL.rpl_semi_sync_replica_enabled AS replica_enabled
+       @@GLOBAL.rpl_semi_sync_replica_enabled AS replica_enabled,
+       @@GLOBAL.rpl_semi_sync_source_timeout AS rpl_semi_sync_source_timeout,
+       @@GLOBAL.rpl_semi_sync_source_wait_point AS rpl_semi_sync_source_wait_point,
+       @@GLOBAL.rpl_semi_sync_source_wait_no_replica AS rpl_semi_sync_source_wait_no_replica
 """
 
 
@@ -123,6 +132,8 @@ def parse_observation(channel_rows: Sequence[Row], status_rows: Sequence[Row], s
         relay_log_synced=bool(settings["relay_log_synced"]),
         connections=int(status.get("Threads_connected", 0)),
         connections_max=settings["connections_max"],
+        changed_settings=changed(settings),
+        persisted_settings=tuple(sorted(row["value"] for row in status_rows if row["name"] == "persisted")),
     )
 
 

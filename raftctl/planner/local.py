@@ -27,6 +27,15 @@ class Action(msgspec.Struct, frozen=True, tag_field="action"):
     """One step on the own mysqld. Opening actions are carried out only while the state is still the one decided on."""
 
 
+class KeepSettings(Action, frozen=True):
+    """Put back what somebody changed of the settings that acknowledged writes rest on (rules R2, R8). `found`: what
+    there is to tell of it; `changed` and `persisted` are names."""
+
+    found: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+    persisted: tuple[str, ...] = ()
+
+
 class StopReceiver(Action, frozen=True):
     """Stop receiving and prove it; then report what is on disk."""
 
@@ -217,7 +226,9 @@ def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -
     if context.commits_stand_still and seen.semi_sync.wait_sessions and _is_forsaken(state):
         return LocalPlan((Fence("nobody is left in the sync set who could acknowledge the commits that wait"),))
     note = "" if seen.writable or _may_open(state, seen) else "waits for replicas that can acknowledge"
-    return LocalPlan(_opening(state, seen, context) + _encourage(state, seen, context) + _tidy(seen), note=note)
+    kept = _keep_next_start(seen) if seen.writable else ()
+    encouraged = _opening(state, seen, context) + _encourage(state, seen, context)
+    return LocalPlan(encouraged + _tidy(seen) + kept, note=note)
 
 
 def _is_forsaken(state: ClusterState) -> bool:
@@ -259,10 +270,11 @@ def _free_applier(context: LocalContext) -> tuple[Action, ...]:
 
 def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> tuple[Action, ...]:
     """The order matters: acknowledgements are waited for and leavers locked out before the first write is let in."""
-    actions: list[Action] = []
+    waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
+    fewer = f"commits waited for {waits} acknowledgements" if waits < (context.source_acks or 0) else ""
+    actions: list[Action] = [*_keep_settings(seen, fewer if seen.writable else "")]
     if seen.semi_sync.replica_enabled:
         actions.append(SetAcknowledging(on=False))
-    waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
     if not waits == context.source_acks == state.source_acks:
         actions.append(BecomeSource(state.source_acks))
     if context.held_up and (not seen.writable or context.locked != state.locked):
@@ -275,6 +287,21 @@ def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext)
     if (seen.read_only or seen.super_read_only) and _may_open(state, seen):
         actions.append(Open(state.source_acks))
     return tuple(actions)
+
+
+def _keep_settings(seen: MySQLObservation, more: str = "") -> tuple[Action, ...]:
+    """`more` is what else somebody did, which another action undoes and nobody else tells."""
+    found = (*seen.changed_settings, *([more] if more else []))
+    changed = tuple(setting.partition(" ")[0] for setting in seen.changed_settings)
+    return (KeepSettings(found, changed=changed),) if found else ()
+
+
+def _keep_next_start(seen: MySQLObservation) -> tuple[Action, ...]:
+    """Last of all: an account that an earlier version made may lack the privilege, and nothing waits for it."""
+    if not seen.persisted_settings:
+        return ()
+    found = tuple(f"{name} was persisted" for name in seen.persisted_settings)
+    return (KeepSettings(found, persisted=seen.persisted_settings),)
 
 
 def _keep_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, ...]:
@@ -379,6 +406,8 @@ def _follow(state: ClusterState, me: str, seen: MySQLObservation, context: Local
         return LocalPlan((Fence(f"{state.primary} is the primary"),), note="becomes read-only")
     if seen.semi_sync.source_enabled:
         return LocalPlan((SourceOff(),), note="stops waiting for acknowledgements")
+    if kept := _keep_settings(seen):
+        return LocalPlan(kept)
     if not context.confirmed:
         return LocalPlan(note="waits for the controllers' quorum")
     acknowledging = me in state.sync_set and state.source_acks > 0
@@ -489,7 +518,7 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
         actions.append(StartApplier())
     if seen.offline_mode:
         actions.append(GoOnline())
-    actions += _keep_accounts(state, context)
+    actions += _keep_accounts(state, context) + _keep_next_start(seen)
     return LocalPlan(tuple(actions), note=channel.receiver_error or channel.applier_error)
 
 

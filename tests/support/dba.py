@@ -11,6 +11,13 @@ from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 
 _PASSWORD = Secret("of-a-test-0")
+_PRIVILEGES = (
+    "BACKUP_ADMIN",
+    "CONNECTION_ADMIN",
+    "PERSIST_RO_VARIABLES_ADMIN",
+    "RELOAD",
+    "SYSTEM_VARIABLES_ADMIN",
+)
 
 
 def dba_of(stage: Stage, member: str) -> Endpoint:
@@ -19,7 +26,7 @@ def dba_of(stage: Stage, member: str) -> Endpoint:
     assert primary
     with connect(stage.own_endpoint(primary), timeout=30.0) as conn:
         conn.execute("CREATE USER IF NOT EXISTS dba IDENTIFIED BY %s", (_PASSWORD,))
-        conn.execute("GRANT BACKUP_ADMIN, RELOAD, SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN ON *.* TO dba")
+        conn.execute(f"GRANT {', '.join(_PRIVILEGES)} ON *.* TO dba")
         made = GTIDSet.parse(conn.scalar("SELECT @@GLOBAL.gtid_executed"))
     wait_until(lambda: made <= stage.executed(member), what=f"{member} has the account")
     return dataclasses.replace(stage.own_endpoint(member), user="dba", password=_PASSWORD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from raftctl.cluster.facts import MySQLState
@@ -172,6 +173,48 @@ CASES = {
         a_source(waiting=1, channel=a_channel(receiver="OFF")),
         (local.Nudge(), local.ForgetSource()),
         a_context(commits_stand_still=True),
+    ),
+    "what acknowledged writes rest on is put back": Case(
+        STEADY,
+        "db1",
+        a_source(changed_settings=("sync_binlog = 0",)),
+        (local.KeepSettings(("sync_binlog = 0",), changed=("sync_binlog",)),),
+    ),
+    "also before it opens": Case(
+        a_state(phase=Phase.PROMOTING, primary="db2", locked=("db1",), sync_set=("db2", "db3")),
+        "db2",
+        msgspec.structs.replace(CHOSEN, changed_settings=("sync_binlog = 0",)),
+        (
+            local.KeepSettings(("sync_binlog = 0",), changed=("sync_binlog",)),
+            local.SetAcknowledging(on=False),
+            local.BecomeSource(1),
+            local.LockAccounts(("db1",)),
+            local.Open(1),
+        ),
+    ),
+    "semi-sync that somebody turned off is turned on again, and told": Case(
+        STEADY,
+        "db1",
+        a_source(semi_sync=msgspec.structs.replace(a_source().semi_sync, source_enabled=False)),
+        (local.KeepSettings(("commits waited for 0 acknowledgements",)), local.BecomeSource(1)),
+    ),
+    "what was persisted for the next start is forgotten": Case(
+        STEADY,
+        "db1",
+        a_source(persisted_settings=("super_read_only",)),
+        (local.KeepSettings(("super_read_only was persisted",), persisted=("super_read_only",)),),
+    ),
+    "on a replica, too": Case(
+        STEADY,
+        "db2",
+        a_replica(persisted_settings=("super_read_only",)),
+        (local.KeepSettings(("super_read_only was persisted",), persisted=("super_read_only",)),),
+    ),
+    "a replica's data are as durable": Case(
+        STEADY,
+        "db2",
+        a_replica(changed_settings=("sync_binlog = 0",)),
+        (local.KeepSettings(("sync_binlog = 0",), changed=("sync_binlog",)),),
     ),
     # A change of primary.
     "a relieved primary finishes its writes in a switchover": Case(
