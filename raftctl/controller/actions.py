@@ -16,6 +16,7 @@ from raftctl.hosts.services import ServiceManager, Unit
 from raftctl.mysql import accounts, blockers, clone, fencing, kept_settings, replication, semisync
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.clone import AfterClone
+from raftctl.mysql.errors import LockWaitTimeout
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import Source
 from raftctl.mysql.saved import Saved, save_transactions
@@ -68,7 +69,7 @@ class Hands:
         self.source_acks: int | None = None
         self.primary_executed: GTIDSet | None = None
         self.roster = 0
-        self.ended: list[str] = []  # whose FreeApplier, FreeAccounts or EndQueries ended last
+        self.ended: list[str] = []  # whose FreeApplier, FreeAccounts, FreeWriters or EndQueries ended last
 
     def forget_accounts(self) -> None:
         """Those that are made from the cluster key have another password now."""
@@ -94,7 +95,8 @@ class Hands:
         replication.stop_receiver(self._open(), spare=self._spare(), timeout=STATEMENT_SECONDS)
 
     def _stop_writing(self, _: plan.StopWriting) -> None:
-        fencing.set_super_read_only(self._open(), timeout=2.0)
+        if not fencing.set_super_read_only(self._open(), timeout=2.0):
+            raise LockWaitTimeout("a statement or a commit has not ended within a second")
 
     def _prove_quiet(self, _: plan.ProveQuiet) -> None:
         conn = self._open()
@@ -126,6 +128,9 @@ class Hands:
 
     def _free_accounts(self, _: plan.FreeAccounts) -> None:
         self.ended = blockers.free_accounts(self._open(), timeout=STATEMENT_SECONDS)
+
+    def _free_writers(self, _: plan.FreeWriters) -> None:
+        self.ended = blockers.free_writers(self._open(), timeout=STATEMENT_SECONDS)
 
     def _end_queries(self, _: plan.EndQueries) -> None:
         self.ended = blockers.end_queries(self._open(), timeout=STATEMENT_SECONDS)
@@ -276,6 +281,7 @@ _ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {
     plan.WaitApplied: Hands._wait_applied,
     plan.FreeApplier: Hands._free_applier,
     plan.FreeAccounts: Hands._free_accounts,
+    plan.FreeWriters: Hands._free_writers,
     plan.EndQueries: Hands._end_queries,
     plan.ForgetSource: Hands._forget_source,
     plan.AskPrimary: Hands._ask_primary,

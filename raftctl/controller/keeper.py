@@ -57,6 +57,7 @@ _HISTORY: Final[Mapping[type[plan.Action], str]] = {
     plan.KeepSettings: "settings-restored",
     plan.FreeApplier: "sessions-ended",
     plan.FreeAccounts: "sessions-ended",
+    plan.FreeWriters: "sessions-ended",
     plan.EndQueries: "queries-ended",
 }
 
@@ -439,7 +440,7 @@ class Keeper:
             self._fencer.fence(f"epoch {after.epoch} begins")
 
 
-_ENDING = (plan.FreeApplier, plan.FreeAccounts, plan.EndQueries)
+_ENDING = (plan.FreeApplier, plan.FreeAccounts, plan.FreeWriters, plan.EndQueries)
 _SETTLED = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA})
 
 

@@ -3,7 +3,9 @@ the previous primary is quiet.
 
 A backup that holds LOCK INSTANCE FOR BACKUP or FLUSH TABLES WITH READ LOCK, for as long as it takes, makes every
 account statement wait; the latter, LOCK TABLES, an open transaction, and a long SELECT before somebody's ALTER TABLE
-make the applier wait. FLUSH TABLES WITH READ LOCK, the proof, waits for every statement that reads a table.
+make the applier wait. FLUSH TABLES WITH READ LOCK, the proof, waits for every statement that reads a table, and for
+LOCK TABLES of an idle session; so does SET GLOBAL super_read_only, for the latter and for an ALTER TABLE that itself
+waits for somebody's open transaction.
 
 Manual: https://dev.mysql.com/doc/refman/8.4/en/lock-instance-for-backup.html and
 https://dev.mysql.com/doc/refman/8.4/en/performance-schema-metadata-locks-table.html
@@ -54,6 +56,24 @@ WITH blocking AS (
   WHERE OBJECT_TYPE = 'TABLE' AND LOCK_STATUS = 'GRANTED'
 )
 """
+# LOCK TABLES (READ takes SHARED_READ_ONLY), and FLUSH TABLES ... WITH READ LOCK or FOR EXPORT, whose lock an ALTER
+# TABLE has as well while it runs.
+_TABLE_LOCKS = """
+WITH blocking AS (
+  SELECT OWNER_THREAD_ID AS id FROM performance_schema.metadata_locks
+  JOIN performance_schema.threads ON THREAD_ID = OWNER_THREAD_ID
+  WHERE OBJECT_TYPE = 'TABLE' AND LOCK_STATUS = 'GRANTED'
+    AND (LOCK_TYPE IN ('SHARED_READ_ONLY', 'SHARED_NO_READ_WRITE')
+         OR LOCK_TYPE = 'SHARED_NO_WRITE' AND PROCESSLIST_COMMAND = 'Sleep')
+)
+"""
+
+_WAITING_THEMSELVES = """
+WITH blocking AS (
+  SELECT OWNER_THREAD_ID AS id FROM performance_schema.metadata_locks
+  WHERE OBJECT_TYPE = 'TABLE' AND LOCK_STATUS = 'PENDING'
+)
+"""
 _RUNNING = "AND PROCESSLIST_COMMAND IN ('Query', 'Execute')"
 
 
@@ -75,6 +95,15 @@ def end_queries(conn: Connection, *, timeout: float) -> list[str]:
 
     `timeout` bounds each statement. Raises MySQLError."""
     return _end(conn, _QUERIES, kill_query, timeout, only=_RUNNING)
+
+
+def free_writers(conn: Connection, *, timeout: float) -> list[str]:
+    """Kill the sessions that hold table locks, and end the statements that wait for such a lock or for a transaction,
+    and return whose they were. Commits under way, and statements at work, go on.
+
+    `timeout` bounds each statement. Raises MySQLError."""
+    holders = _end(conn, _TABLE_LOCKS, kill, timeout)
+    return sorted({*holders, *_end(conn, _WAITING_THEMSELVES, kill_query, timeout, only=_RUNNING)})
 
 
 def _end(

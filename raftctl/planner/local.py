@@ -60,6 +60,11 @@ class FreeAccounts(Action, frozen=True):
     """End the clients' sessions, such as a backup's, for which statements about accounts wait."""
 
 
+class FreeWriters(Action, frozen=True):
+    """End the sessions that hold table locks, for which StopWriting and ProveQuiet wait, and statements that only wait
+    for such a lock or somebody's transaction."""
+
+
 class EndQueries(Action, frozen=True):
     """End the statements of clients that use a table, for which ProveQuiet waits."""
 
@@ -330,10 +335,11 @@ def _relieve(state: ClusterState, seen: MySQLObservation, context: LocalContext)
         if context.stopped_epoch == state.epoch:
             return LocalPlan(note=f"fenced for epoch {state.epoch}")
         # Nobody writes meanwhile: a report that takes an hour is not waited for.
-        end: tuple[Action, ...] = (EndQueries(),) if context.held_up else ()
+        end: tuple[Action, ...] = (FreeWriters(), EndQueries()) if context.held_up else ()
         return LocalPlan((*end, ProveQuiet()), note=f"fenced for epoch {state.epoch}")
     if state.phase is Phase.SWITCHOVER:
-        return LocalPlan((*_encourage(state, seen, context), StopWriting()), note="finishes its writes")
+        free: tuple[Action, ...] = (FreeWriters(),) if context.held_up else ()
+        return LocalPlan((*_encourage(state, seen, context), *free, StopWriting()), note="finishes its writes")
     return LocalPlan((Fence(f"epoch {state.epoch} begins"),), note="is being fenced")
 
 

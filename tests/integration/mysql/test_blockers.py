@@ -8,11 +8,11 @@ import pytest
 
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.mysql.accounts import keep_accounts, lock_exactly, locked_out
-from raftctl.mysql.blockers import end_queries, free_accounts, free_applier
+from raftctl.mysql.blockers import end_queries, free_accounts, free_applier, free_writers
 from raftctl.mysql.client import Connection
 from raftctl.mysql.errors import LockWaitTimeout
 from raftctl.mysql.fencing import prove_quiet, set_super_read_only
-from raftctl.mysql.replication import wait_applied
+from raftctl.mysql.replication import forget_source, point_to, wait_applied
 from tests.support.mysql_members import DEADLINE_S, PASSWORD, MySQLMember, Writers, executed, start_members
 from tests.support.mysqld import MySQLFactory
 from tests.support.waiting import wait_until
@@ -122,3 +122,59 @@ def test_readers_are_not_in_the_way_of_a_write_that_waits_for_somebody_else(
         assert ended == ["root@localhost"]
         assert wait_applied(conn, GTIDSet.parse(executed(source)), timeout=DEADLINE_S)
         assert reader.query("SELECT * FROM t.t") == []
+
+
+@pytest.mark.parametrize(
+    "lock",
+    ["LOCK TABLES t.t WRITE", "LOCK TABLES t.t READ", "FLUSH TABLES t.t WITH READ LOCK", "FLUSH TABLES t.t FOR EXPORT"],
+)
+def test_a_table_lock_does_not_keep_a_server_from_becoming_read_only(lock: str, mysqld_factory: MySQLFactory) -> None:
+    (member,) = start_members(mysqld_factory, "db1")
+    with member.root() as holder, member.app() as idle, member.admin() as conn:
+        idle.execute("BEGIN")
+        idle.query("SELECT * FROM t.t")
+        if lock.endswith("WRITE"):
+            idle.execute("ROLLBACK")  # LOCK TABLES would wait for it
+        holder.execute(lock)
+        assert not is_quiet(conn)
+        assert free_writers(conn, timeout=DEADLINE_S) == ["root@localhost"]
+        wait_until(lambda: is_quiet(conn), what="it is read-only and quiet")
+        assert idle.scalar("SELECT 1") == 1
+        assert free_writers(conn, timeout=DEADLINE_S) == []
+
+
+def is_quiet(conn: Connection) -> bool:
+    try:
+        if not set_super_read_only(conn, timeout=DEADLINE_S):
+            return False
+        prove_quiet(conn, timeout=DEADLINE_S)
+    except LockWaitTimeout:
+        return False
+    return True
+
+
+def test_a_statement_that_only_waits_for_a_transaction_is_ended_and_the_transaction_stays(
+    mysqld_factory: MySQLFactory, writers: Writers
+) -> None:
+    (member,) = start_members(mysqld_factory, "db1")
+    with member.app() as idle, member.root() as dba, member.admin() as conn:
+        idle.execute("BEGIN")
+        idle.query("SELECT * FROM t.t")
+        alter = writers.execute(dba, "ALTER TABLE t.t ADD COLUMN w INT")
+        wait_until(lambda: not set_super_read_only(conn, timeout=DEADLINE_S), what="the ALTER TABLE waits")
+        assert free_writers(conn, timeout=DEADLINE_S) == ["root@localhost"]
+        assert alter.exception(timeout=DEADLINE_S) is not None
+        assert is_quiet(conn)
+        assert dba.scalar("SELECT 1") == idle.scalar("SELECT 1") == 1
+
+
+def test_a_server_that_is_backed_up_changes_its_source(mysqld_factory: MySQLFactory) -> None:
+    """One that was the primary follows a new one, and one that becomes the primary forgets its own."""
+    source, replica = start_members(mysqld_factory, *NAMES)
+    with source.root() as backup, source.admin() as conn:
+        backup.execute("LOCK INSTANCE FOR BACKUP")
+        point_to(conn, source.as_source_of(replica), timeout=DEADLINE_S)
+        forget_source(conn, timeout=DEADLINE_S)
+    with replica.root() as backup, replica.admin() as conn:
+        backup.execute("LOCK INSTANCE FOR BACKUP")
+        forget_source(conn, timeout=DEADLINE_S)

@@ -223,7 +223,14 @@ CASES = {
     "a relieved primary is fenced in a failover": Case(FAILOVER, "db1", a_source(), (FENCE("epoch 2 begins"),)),
     "it proves that it is quiet": Case(SWITCHOVER, "db1", OLD_PRIMARY, (local.ProveQuiet(),)),
     "long queries do not keep it from that": Case(
-        SWITCHOVER, "db1", OLD_PRIMARY, (local.EndQueries(), local.ProveQuiet()), a_context(held_up=True)
+        SWITCHOVER,
+        "db1",
+        OLD_PRIMARY,
+        (local.FreeWriters(), local.EndQueries(), local.ProveQuiet()),
+        a_context(held_up=True),
+    ),
+    "nor a client's table lock from finishing its writes": Case(
+        SWITCHOVER, "db1", a_source(), (local.FreeWriters(), local.StopWriting()), a_context(held_up=True)
     ),
     "it proves it once": Case(SWITCHOVER, "db1", OLD_PRIMARY, (), a_context(stopped_epoch=2)),
     "a commit that stands still would keep it from becoming read-only": Case(
