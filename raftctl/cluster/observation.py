@@ -47,6 +47,12 @@ class SemiSync(msgspec.Struct, frozen=True):
     replica_enabled: bool
     replica_status: bool
 
+    @property
+    def waits_for(self) -> int:
+        """How many acknowledgements a commit waits for now. A source whose timeout ended once waits for none until a
+        replica has caught up, though all its settings say otherwise."""
+        return self.required_acks if self.source_enabled and self.source_status else 0
+
 
 class MySQLObservation(msgspec.Struct, frozen=True):
     """`gtid_owned` are transactions in the middle of their commit, read *before* `gtid_executed`: a transaction in the

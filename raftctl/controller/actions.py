@@ -68,12 +68,13 @@ class Hands:
         self.locked: tuple[str, ...] | None = None
         self.source_acks: int | None = None
         self.primary_executed: GTIDSet | None = None
-        self.roster = 0
+        self.roster: int | None = None
+        self.missing: list[str] = []  # whose accounts CheckAccounts did not find
         self.ended: list[str] = []  # whose FreeApplier, FreeAccounts, FreeWriters or EndQueries ended last
 
     def forget_accounts(self) -> None:
         """Those that are made from the cluster key have another password now."""
-        self.roster = 0
+        self.roster = None
 
     def carry_out(self, action: plan.Action) -> None:
         """Returns when the action's effect is verified. Raises MySQLError."""
@@ -223,8 +224,17 @@ class Hands:
     def _keep_accounts(self, action: plan.KeepAccounts) -> None:
         passwords = {name: self._password_of(name, uid) for name, uid in action.members if uid}
         of_bootstrap = {name: self._password_of_bootstrap(name) for name, uid in action.members if not uid}
-        accounts.keep_accounts(self._open(), passwords, of_bootstrap=of_bootstrap, timeout=STATEMENT_SECONDS)
+        # On the primary, whoever is locked out must not be let in by an account that is made anew.
+        locked, self.locked = self.locked or (), None
+        accounts.keep_accounts(
+            self._open(), passwords, of_bootstrap=of_bootstrap, locked=locked, timeout=STATEMENT_SECONDS
+        )
         self.roster = action.roster
+
+    def _check_accounts(self, action: plan.CheckAccounts) -> None:
+        self.missing = accounts.missing_accounts(self._open(), action.members)
+        if self.missing:
+            self.forget_accounts()
 
     def _password_of_bootstrap(self, member: str) -> Secret | None:
         try:
@@ -291,6 +301,7 @@ _ACTIONS: dict[type[plan.Action], Callable[[Hands, Any], None]] = {
     plan.BecomeSource: Hands._become_source,
     plan.LockAccounts: Hands._lock_accounts,
     plan.KeepAccounts: Hands._keep_accounts,
+    plan.CheckAccounts: Hands._check_accounts,
     plan.Nudge: Hands._nudge,
     plan.GoOnline: Hands._go_online,
     plan.Open: Hands._become_writable,

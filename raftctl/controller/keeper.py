@@ -34,7 +34,7 @@ from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
 from raftctl.controller.rebuilder import Rebuilder
 from raftctl.controller.rebuilding import Copy, Rebuilding
-from raftctl.controller.standstill import ApplierStandstill, Standstill
+from raftctl.controller.standstill import ApplierRest, ApplierStandstill, Standstill
 from raftctl.errors import MySQLError
 from raftctl.hosts.services import ServiceManager
 from raftctl.mysql.client import Connection, Endpoint
@@ -49,12 +49,14 @@ logger = logging.getLogger(__name__)
 STEADY_SECONDS: Final = 0.5  # between two looks when nothing changes
 CHANGING_SECONDS: Final = 0.02
 RETRY_SECONDS: Final = 0.2  # after an action failed
+ACCOUNTS_SECONDS: Final = 30.0  # between two looks whether they are all there
 
 # What is worth a line in the history when it succeeds.
 _HISTORY: Final[Mapping[type[plan.Action], str]] = {
     plan.PointTo: "rejoined",
     plan.Open: "opened",
     plan.KeepSettings: "settings-restored",
+    plan.CheckAccounts: "accounts-missing",
     plan.FreeApplier: "sessions-ended",
     plan.FreeAccounts: "sessions-ended",
     plan.FreeWriters: "sessions-ended",
@@ -141,6 +143,8 @@ class Keeper:
         self._receiver_epoch = 0
         self._standstill = Standstill()
         self._applier_standstill = ApplierStandstill()
+        self._applier_rest = ApplierRest()
+        self._accounts_at = clock()
         self._lock_wait = False  # the last action gave up waiting for a lock
         self._disk = DiskWatch(clock=clock)
         self._disk_waits = 0.0
@@ -250,6 +254,8 @@ class Keeper:
             roster=self._hands.roster,
             errant=self.errant.known,
             password_in_use=self._hands.password_in_use,
+            accounts_due=self._clock() - self._accounts_at >= ACCOUNTS_SECONDS,
+            retry_applier=self._applier_rest.is_over(self._clock()),
             held_up=self._lock_wait or self._applier_standstill.is_due(self._clock()),
         )
 
@@ -266,11 +272,12 @@ class Keeper:
             if self._observer.files is not None:
                 self._remember_files(self._observer.files)
             context = msgspec.structs.replace(
-                context, stopped_epoch=0, locked=None, source_acks=None, primary_executed=None, roster=0
+                context, stopped_epoch=0, locked=None, source_acks=None, primary_executed=None, roster=None
             )
         self._look = look
         self._standstill.note(look.observation, self._clock())
         self._applier_standstill.note(look.observation, self._clock())
+        self._applier_rest.note(look.observation, self._clock())
         if self._observer.files is not None:
             self._disk_waits = self._disk.look(directories_of(self._observer.files))
         decided = plan.LocalPlan(note=self.gate_note or look.error)
@@ -373,6 +380,8 @@ class Keeper:
     async def _do(self, action: plan.Action, state: ClusterState) -> bool:
         loop = asyncio.get_running_loop()
         name = type(action).__name__
+        if isinstance(action, plan.StartApplier):
+            self._applier_rest.tried(self._clock())
         try:
             await loop.run_in_executor(self._acting, self._hands.carry_out, action)
         except MySQLError as error:
@@ -391,21 +400,34 @@ class Keeper:
             self._asked_epoch, self._receiver_epoch = state.epoch, 0
         if isinstance(action, plan.Nudge):
             self._standstill.nudged(self._clock())
+        if isinstance(action, plan.CheckAccounts | plan.KeepAccounts):
+            self._accounts_at = self._clock()
         self._write_history(action, state)
         return True
 
     def _write_history(self, action: plan.Action, state: ClusterState) -> None:
-        kind, ended = _HISTORY.get(type(action)), ", ".join(self._hands.ended)
-        if kind is None or (isinstance(action, _ENDING) and not ended):
+        kind = _HISTORY.get(type(action))
+        if kind is None or (why := self._story(action, state)) is None:
             return
-        why = {"rejoined": f"follows {state.primary}; nothing had to be rebuilt"}.get(kind, "")
-        if isinstance(action, plan.KeepSettings):
-            why = f"{'; '.join(action.found)}: what acknowledged writes rest on is not to be changed"
+        if kind in _WARNINGS:
             logger.warning("%s: %s", kind, why)
-        if isinstance(action, _ENDING):
-            why = f"of {ended}: in the way of a change of the primary or of the sync set"
-            logger.warning("%s %s", kind, why)
         self._record(Record(kind=kind, member=self._me, epoch=state.epoch, why=why, by=self._me))
+
+    def _story(self, action: plan.Action, state: ClusterState) -> str | None:
+        """What the history says of it beside its kind; None when nothing came of it."""
+        match action:
+            case plan.PointTo():
+                return f"follows {state.primary}; nothing had to be rebuilt"
+            case plan.KeepSettings():
+                return f"{'; '.join(action.found)}: what acknowledged writes rest on is not to be changed"
+            case plan.CheckAccounts():
+                missing = ", ".join(self._hands.missing)
+                return f"the replication accounts of {missing}: they are made again" if missing else None
+            case plan.FreeApplier() | plan.FreeAccounts() | plan.FreeWriters() | plan.EndQueries():
+                ended = ", ".join(self._hands.ended)
+                return f"of {ended}: in the way of a change of the primary or of the sync set" if ended else None
+            case _:
+                return ""
 
     def _rebuild_ended(self, failure: str) -> None:
         self._failure = failure
@@ -440,7 +462,7 @@ class Keeper:
             self._fencer.fence(f"epoch {after.epoch} begins")
 
 
-_ENDING = (plan.FreeApplier, plan.FreeAccounts, plan.FreeWriters, plan.EndQueries)
+_WARNINGS = frozenset({"settings-restored", "accounts-missing", "sessions-ended", "queries-ended"})
 _SETTLED = frozenset({MySQLState.PRIMARY, MySQLState.REPLICA})
 
 

@@ -1,4 +1,5 @@
-"""Notices what stands still: commits that wait for acknowledgements, an applier that has something to apply."""
+"""Notices what stands still: commits that wait for acknowledgements, an applier that has something to apply, or one
+that stopped with an error."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from raftctl.cluster.observation import MySQLObservation
 NUDGE_AFTER_SECONDS: Final = 1.0
 NUDGE_AFTER_SECONDS_MAX: Final = 60.0
 APPLIER_SECONDS: Final = 2.0
+APPLIER_REST_SECONDS: Final = 5.0
+APPLIER_REST_SECONDS_MAX: Final = 60.0
 
 
 class Standstill:
@@ -51,3 +54,34 @@ class ApplierStandstill:
 
     def is_due(self, now: float) -> bool:
         return self._since is not None and now - self._since >= APPLIER_SECONDS
+
+
+class ApplierRest:
+    """When to start an applier again that stopped with an error: after a longer pause each time, until one try went
+    well for as long as the longest."""
+
+    def __init__(self) -> None:
+        self._pause = APPLIER_REST_SECONDS
+        self._until: float | None = None  # None: it runs, or was not told to
+        self._runs_since: float | None = None
+
+    def note(self, seen: MySQLObservation | None, now: float) -> None:
+        channel = seen.channel if seen is not None else None
+        if channel is None or not channel.applier_running:
+            self._runs_since = None
+            if channel is not None and channel.applier_error_code and self._until is None:
+                self._until = now + self._pause
+            return
+        self._until = None
+        if self._runs_since is None:
+            self._runs_since = now
+        elif now - self._runs_since >= APPLIER_REST_SECONDS_MAX:
+            self._pause = APPLIER_REST_SECONDS
+
+    def is_over(self, now: float) -> bool:
+        return self._until is not None and now >= self._until
+
+    def tried(self, now: float) -> None:
+        if self._until is not None:
+            self._pause = min(2 * self._pause, APPLIER_REST_SECONDS_MAX)
+            self._until = now + self._pause

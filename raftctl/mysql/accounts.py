@@ -60,13 +60,13 @@ def create_admin(conn: Connection, password: Secret, *, user: str = ADMIN_USER) 
         conn.execute("ALTER USER %s@'%%' ACCOUNT UNLOCK", (user,))
 
 
-def create_replication_account(conn: Connection, member: str, password: Secret) -> None:
+def create_replication_account(conn: Connection, member: str, password: Secret, *, locked: bool = False) -> None:
     """Create the account that `member` replicates and clones with, or set its password and privileges.
 
-    It is usable over TLS only. Whether it is locked does not change."""
+    It is usable over TLS only. `locked`: a new one stays so; whether an account of before is locked does not change."""
     user = replication_user(member)
     with _unlogged_and_writable(conn):
-        _create(conn, user, password, require="SSL")
+        _create(conn, user, password, require="SSL", options="ACCOUNT LOCK" if locked else "")
         conn.execute("GRANT REPLICATION SLAVE, BACKUP_ADMIN ON *.* TO %s@'%%'", (user,))
 
 
@@ -112,11 +112,17 @@ def lock_exactly(conn: Connection, members: Collection[str], *, known: Collectio
 
 
 def keep_accounts(
-    conn: Connection, passwords: Mapping[str, Secret], *, of_bootstrap: Mapping[str, Secret | None], timeout: float
+    conn: Connection,
+    passwords: Mapping[str, Secret],
+    *,
+    of_bootstrap: Mapping[str, Secret | None],
+    locked: Collection[str] = (),
+    timeout: float,
 ) -> None:
     """Make the replication accounts here those of the members in `passwords`, each with its password, and those of the
-    members `of_bootstrap`: these are there and left alone, unless a removal that was taken back by a forced membership
-    dropped them (None: the password is not known here). Everybody else's is dropped and its sessions are ended.
+    members `of_bootstrap`: these are there and left alone, unless a person dropped them, or a removal that was taken
+    back by a forced membership (None: the password is not known here). New accounts of the members in `locked` are
+    locked. Everybody else's is dropped and its sessions are ended.
 
     `timeout` bounds each. Raises NotVerified when a session does not end."""
     rows = conn.query("SELECT user AS user FROM mysql.user WHERE user LIKE %s", (REPLICATION_USERS_LIKE,))
@@ -127,7 +133,13 @@ def keep_accounts(
     missing = {member: password for member, password in of_bootstrap.items() if member not in present}
     for member, password in {**passwords, **missing}.items():
         if password is not None:
-            create_replication_account(conn, member, password)
+            create_replication_account(conn, member, password, locked=member in locked)
+
+
+def missing_accounts(conn: Connection, members: Collection[str]) -> list[str]:
+    """Those of the members that have no replication account here, sorted."""
+    rows = conn.query("SELECT user AS user FROM mysql.user WHERE user LIKE %s", (REPLICATION_USERS_LIKE,))
+    return sorted(set(members) - {row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows})
 
 
 def add_passwords(conn: Connection, admin: Secret, members: Mapping[str, Secret]) -> None:
@@ -161,8 +173,12 @@ def locked_out(conn: Connection) -> frozenset[str]:
 
 
 def _create(conn: Connection, user: str, password: Secret, *, require: str, options: str = "") -> None:
-    """`options` are for a new account only."""
-    identified = f"%s@'%%' IDENTIFIED WITH caching_sha2_password BY %s REQUIRE {require}"
+    """`options` are for a new account only. A server's rules for people's passwords, that one must be changed now and
+    then, and to another one, would end replication some day; `raftctl rotate` changes these."""
+    identified = (
+        f"%s@'%%' IDENTIFIED WITH caching_sha2_password BY %s REQUIRE {require}"
+        " PASSWORD EXPIRE NEVER PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY"
+    )
     conn.execute(f"CREATE USER IF NOT EXISTS {identified} {options}", (user, password))
     conn.execute(f"ALTER USER {identified}", (user, password))
 

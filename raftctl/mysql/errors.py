@@ -86,6 +86,7 @@ KIND_BY_CODE: dict[int, type[MySQLError]] = {
     1142: AccessDenied,  # ER_TABLEACCESS_DENIED_ERROR
     1227: AccessDenied,  # ER_SPECIFIC_ACCESS_DENIED_ERROR
     1698: AccessDenied,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+    3630: AccessDenied,  # ER_PERSIST_ONLY_ACCESS_DENIED_ERROR
     1820: AccessDenied,  # ER_MUST_CHANGE_PASSWORD
     3118: AccessDenied,  # ER_ACCOUNT_HAS_BEEN_LOCKED
     1205: LockWaitTimeout,  # ER_LOCK_WAIT_TIMEOUT

@@ -33,6 +33,8 @@ def become_source(conn: Connection, required_acks: int, *, timeout: float) -> No
     conn.execute("SET GLOBAL rpl_semi_sync_source_timeout = %s", (SEMI_SYNC_TIMEOUT_MS,), timeout=timeout)
     conn.execute("SET GLOBAL rpl_semi_sync_source_wait_point = AFTER_SYNC", timeout=timeout)
     conn.execute("SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON", timeout=timeout)
+    if _has_fallen_back(conn):
+        conn.execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF", timeout=timeout)
     conn.execute("SET GLOBAL rpl_semi_sync_source_enabled = ON", timeout=timeout)
     state = conn.query(_SOURCE_STATE, timeout=timeout)[0]
     wanted = {
@@ -67,9 +69,16 @@ def set_required_acks(conn: Connection, required_acks: int, *, timeout: float) -
 
 
 def waits_for(conn: Connection, *, timeout: float) -> int:
-    """How many acknowledgements a commit waits for now; 0 when the server is no semi-sync source."""
+    """How many acknowledgements a commit waits for now; 0 when the server is no semi-sync source or has fallen back."""
     state = conn.query(_SOURCE_STATE, timeout=timeout)[0]
-    return int(state["required_acks"]) if state["enabled"] else 0
+    return int(state["required_acks"]) if state["enabled"] and not _has_fallen_back(conn) else 0
+
+
+def _has_fallen_back(conn: Connection) -> bool:
+    """Whether somebody's shorter timeout was over once: no commit waits then until a replica has caught up. Turning the
+    flag off and on ends that at once, and lets no commit go, as none waits."""
+    enabled = conn.scalar("SELECT @@GLOBAL.rpl_semi_sync_source_enabled")
+    return bool(enabled) and _status(conn, "source_status") != "ON"
 
 
 def stop_waiting(conn: Connection, *, timeout: float) -> None:

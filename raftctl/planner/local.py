@@ -17,6 +17,9 @@ from raftctl.cluster.state import ClusterState, Phase
 
 # The source could not read its binary logs for this replica (ER_SOURCE_FATAL_ERROR_READING_BINLOG, as 8.0.26+ has it).
 READING_ERRORS = frozenset({1236, 13114})
+# The data are not what the transaction was made for, so no further try helps: no such row, table, column, user or
+# database, or one that is there already; a foreign key; a type that does not fit.
+DIVERGED = frozenset({1007, 1008, 1032, 1050, 1051, 1054, 1060, 1061, 1062, 1091, 1146, 1396, 1451, 1452, 1677, 13146})
 _INCOMPLETE = "a CLONE did not come to its end"
 
 
@@ -34,6 +37,12 @@ class KeepSettings(Action, frozen=True):
     found: tuple[str, ...]
     changed: tuple[str, ...] = ()
     persisted: tuple[str, ...] = ()
+
+
+class CheckAccounts(Action, frozen=True):
+    """See whether somebody dropped replication accounts that KeepAccounts made."""
+
+    members: tuple[str, ...]
 
 
 class StopReceiver(Action, frozen=True):
@@ -168,11 +177,13 @@ class LocalContext(msgspec.Struct, frozen=True):
     BecomeSource last made this mysqld wait for, None when unknown. `primary_executed`: what AskPrimary read in this
     epoch and since mysqld started here. `commits_stand_still`: the same commits have been waiting for a while.
     `receiver_epoch`: the epoch in which this controller started the receiver after it last asked, 0 for none.
-    `roster`: the last one for which KeepAccounts succeeded since mysqld started, 0 for none.
+    `roster`: the last one for which KeepAccounts succeeded since mysqld started, None for none; `accounts_due`: nobody
+    looked for a while whether they are all there.
     `incomplete`: a CLONE began here and did not come to its end; `unverified`: it did, and InnoDB was not asked yet
     whether the data are sound. `errant`: what somebody wrote here while it was a replica; that is for a person to mend.
     `password_in_use`: replication was configured with the present password. `held_up`: the applier, which has something
-    to apply, stands still, or the last action gave up waiting for a lock.
+    to apply, stands still, or the last action gave up waiting for a lock. `retry_applier`: it stopped with an error a
+    while ago.
     """
 
     confirmed: bool
@@ -185,10 +196,12 @@ class LocalContext(msgspec.Struct, frozen=True):
     receiver_epoch: int = 0
     incomplete: bool = False
     unverified: bool = False
-    roster: int = 0
+    roster: int | None = 0
+    accounts_due: bool = False
     errant: GTIDSet = GTIDSet()
     password_in_use: bool = True
     held_up: bool = False
+    retry_applier: bool = False
 
 
 class LocalPlan(msgspec.Struct, frozen=True):
@@ -231,7 +244,7 @@ def _reign(state: ClusterState, seen: MySQLObservation, context: LocalContext) -
     if context.commits_stand_still and seen.semi_sync.wait_sessions and _is_forsaken(state):
         return LocalPlan((Fence("nobody is left in the sync set who could acknowledge the commits that wait"),))
     note = "" if seen.writable or _may_open(state, seen) else "waits for replicas that can acknowledge"
-    kept = _keep_next_start(seen) if seen.writable else ()
+    kept = _check_accounts(state, context) + _keep_next_start(seen) if seen.writable else ()
     encouraged = _opening(state, seen, context) + _encourage(state, seen, context)
     return LocalPlan(encouraged + _tidy(seen) + kept, note=note)
 
@@ -275,7 +288,7 @@ def _free_applier(context: LocalContext) -> tuple[Action, ...]:
 
 def _opening(state: ClusterState, seen: MySQLObservation, context: LocalContext) -> tuple[Action, ...]:
     """The order matters: acknowledgements are waited for and leavers locked out before the first write is let in."""
-    waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
+    waits = seen.semi_sync.waits_for
     fewer = f"commits waited for {waits} acknowledgements" if waits < (context.source_acks or 0) else ""
     actions: list[Action] = [*_keep_settings(seen, fewer if seen.writable else "")]
     if seen.semi_sync.replica_enabled:
@@ -315,6 +328,12 @@ def _keep_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, 
     return (KeepAccounts(state.accounts, tuple((m.name, m.uid) for m in state.members.values() if m.mysql)),)
 
 
+def _check_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, ...]:
+    if not context.accounts_due or context.roster != state.accounts:
+        return ()
+    return (CheckAccounts(tuple(m.name for m in state.members.values() if m.mysql)),)
+
+
 def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:
     """An old channel is removed last and after the first write: it takes longer than everything else, and cannot be
     done while the server is being backed up."""
@@ -346,7 +365,7 @@ def _relieve(state: ClusterState, seen: MySQLObservation, context: LocalContext)
 def proven_acks(state: ClusterState, me: str, seen: MySQLObservation, context: LocalContext) -> int | None:
     """How many acknowledgements this primary waited for since before `seen` was observed (`MemberReport.source_acks`):
     what became a transaction after that waits for so many, what was one before is in `seen` (rule R6)."""
-    waits = seen.semi_sync.required_acks if seen.semi_sync.source_enabled else 0
+    waits = seen.semi_sync.waits_for
     return waits if state.primary == me and waits == context.source_acks else None
 
 
@@ -393,13 +412,17 @@ def _stand_by(state: ClusterState, seen: MySQLObservation, context: LocalContext
     receiving = seen.channel is not None and seen.channel.receiver is not ReceiverState.OFF
     if receiving or context.stopped_epoch != state.epoch:
         actions += (StopReceiver(),)
-    if _can_apply(seen.channel):
+    if _can_apply(seen.channel, context):
         actions += (StartApplier(),)
     return LocalPlan(actions, note=f"fenced for epoch {state.epoch}")
 
 
-def _can_apply(channel: Channel | None) -> bool:
-    return channel is not None and not channel.applier_running and channel.applier_error_code == 0
+def _can_apply(channel: Channel | None, context: LocalContext) -> bool:
+    """An error may have been a passing one: a lock, memory, a full disk, a worker that somebody killed. Another try is
+    harmless: what was applied is known by its GTID."""
+    if channel is None or channel.applier_running:
+        return False
+    return channel.applier_error_code == 0 or (context.retry_applier and channel.applier_error_code not in DIVERGED)
 
 
 # --- a replica --------------------------------------------------------------------------------------
@@ -468,7 +491,7 @@ def _repoint(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
     if channel is not None and channel.receiver is not ReceiverState.OFF:
         return LocalPlan((StopReceiver(),), note=f"leaves {channel.source_host}:{channel.source_port}")
     if not seen.gtid_received <= seen.gtid_executed:
-        start: tuple[Action, ...] = (StartApplier(),) if _can_apply(channel) else ()
+        start: tuple[Action, ...] = (StartApplier(),) if _can_apply(channel, context) else ()
         actions = (*start, *_free_applier(context), WaitApplied())
         return LocalPlan(actions, note="applies what it received before it changes its source")
     if _points_to(state, channel) and context.password_in_use:
@@ -520,11 +543,11 @@ def _receive(state: ClusterState, me: str, seen: MySQLObservation, context: Loca
         if me in state.locked:
             return LocalPlan(note=f"waits to be admitted by {state.primary}")
         actions.append(StartReceiver())
-    if _can_apply(channel):
+    if _can_apply(channel, context):
         actions.append(StartApplier())
     if seen.offline_mode:
         actions.append(GoOnline())
-    actions += _keep_accounts(state, context) + _keep_next_start(seen)
+    actions += _keep_accounts(state, context) + _check_accounts(state, context) + _keep_next_start(seen)
     return LocalPlan(tuple(actions), note=channel.receiver_error or channel.applier_error)
 
 

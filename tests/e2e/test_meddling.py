@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import pytest
 
+from raftctl.errors import MySQLError
+from raftctl.mysql.accounts import replication_user
 from raftctl.mysql.client import connect
 from raftctl.mysql.observe import observe
 from raftctl.sandbox.cluster import Target
@@ -14,6 +17,11 @@ from tests.support.stage import Stage
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
+
+WORKERS = """
+SELECT PROCESSLIST_ID AS id FROM performance_schema.threads
+JOIN performance_schema.replication_applier_status_by_worker USING (THREAD_ID)
+"""
 
 
 def meddle(stage: Stage, member: str, statements: Sequence[str]) -> None:
@@ -63,3 +71,47 @@ def test_a_server_that_was_told_to_start_writable_does_not(netns_stage: Stage) -
     stage.sandbox.kill(replica, Target.MYSQLD)
     stage.wait_healthy()
     assert len([e for e in stage.history() if e.kind == "fenced" and e.member == replica]) == fenced
+
+
+def test_replication_accounts_that_somebody_dropped_are_made_again(netns_stage: Stage) -> None:
+    """The statement replicates: they are gone everywhere, and no failover would help."""
+    stage = netns_stage
+    primary = stage.wait_healthy().primary
+    assert primary
+    replicas = [row.name for row in stage.status().members if row.name != primary]
+    with stage.writing() as writer:
+        with connect(stage.own_endpoint(primary), timeout=30.0) as conn:
+            conn.execute(f"DROP USER {', '.join(map(replication_user, replicas))}")
+        for replica in replicas:
+            with connect(stage.own_endpoint(replica), timeout=30.0) as conn:
+                conn.execute("STOP REPLICA IO_THREAD")
+        wait_until(
+            lambda: any(e.kind == "accounts-missing" and e.member == primary for e in stage.history()),
+            what="they are missed",
+            timeout=120,
+        )
+        stage.wait_healthy()
+        assert writer.wait_for(20, 60)
+    stage.verify(writer)
+
+
+def test_an_applier_that_somebody_killed_is_started_again(netns_stage: Stage) -> None:
+    stage = netns_stage
+    primary = stage.wait_healthy().primary
+    assert primary
+    replica = next(row.name for row in stage.status().members if row.name != primary)
+    with stage.writing() as writer:
+        assert writer.wait_for(20, 60)
+        with connect(stage.own_endpoint(replica), timeout=30.0) as conn:
+
+            def killed() -> bool:
+                for row in conn.query(WORKERS):
+                    with contextlib.suppress(MySQLError):  # the first one that ends takes the others with it
+                        conn.execute(f"KILL {row['id']}")
+                channel = observe(conn).channel
+                return channel is not None and channel.applier_error_code != 0 and not channel.applier_running
+
+            wait_until(killed, what="the applier stops with an error")
+        stage.wait_healthy()
+        assert writer.wait_for(20, 60)
+    stage.verify(writer)

@@ -11,6 +11,7 @@ from raftctl.mysql import accounts
 from raftctl.mysql.accounts import ADMIN_PRIVILEGES, ADMIN_USER
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.errors import AccessDenied
+from raftctl.mysql.kept_settings import restore
 from raftctl.mysql.observe import observe
 from raftctl.mysql.replication import stop_replica
 from raftctl.mysql.semisync import nudge, waiting_sessions
@@ -106,6 +107,41 @@ def test_accounts_follow_the_members(mysqld_factory: MySQLFactory) -> None:
         assert observe(admin).gtid_executed == before.gtid_executed, "nothing that a replica would be sent"
 
 
+def test_an_account_that_somebody_dropped_is_missed_and_made_again_as_locked_as_it_was(
+    mysqld_factory: MySQLFactory,
+) -> None:
+    db1, *_ = start_members(mysqld_factory, "db1", "db2", "db3")
+    members = ("db1", "db2", "db3")
+    with db1.root() as root, db1.admin() as admin:
+        assert accounts.missing_accounts(admin, members) == []
+        for member in ("db2", "db3"):
+            root.execute(f"DROP USER {accounts.replication_user(member)}")
+        assert accounts.missing_accounts(admin, members) == ["db2", "db3"]
+        of_bootstrap = dict.fromkeys(members, PASSWORD)
+        accounts.keep_accounts(admin, {}, of_bootstrap=of_bootstrap, locked=("db3",), timeout=DEADLINE_S)
+        assert accounts.missing_accounts(admin, members) == []
+        locked = root.query("SELECT user AS user FROM mysql.user WHERE account_locked = 'Y' AND user LIKE 'raftctl%'")
+        assert [row["user"] for row in locked] == [accounts.replication_user("db3")]
+
+
+def test_the_rules_for_peoples_passwords_are_not_those_of_the_clusters_accounts(standing: MySQLMember) -> None:
+    """`password_history`, as hardening guides ask for it, refuses the same password a second time."""
+    rules = ("password_history = 5", "password_reuse_interval = 90", "default_password_lifetime = 1")
+    with standing.root() as root:
+        for rule in rules:
+            root.execute(f"SET GLOBAL {rule}")
+        try:
+            for _ in range(3):
+                accounts.create_admin(root, PASSWORD)
+                accounts.create_replication_account(root, "db2", PASSWORD)
+            lifetimes = root.query("SELECT password_lifetime AS days FROM mysql.user WHERE user LIKE 'raftctl%'")
+            assert {row["days"] for row in lifetimes} == {0}, "never"
+            accounts.drop_replication_account(root, "db2")
+        finally:
+            for rule in rules:
+                root.execute(f"SET GLOBAL {rule.partition(' ')[0]} = DEFAULT")
+
+
 def test_an_account_stays_locked_when_its_password_is_set_again(standing: MySQLMember) -> None:
     with standing.admin() as admin:
         accounts.create_replication_account(admin, "db2", PASSWORD)
@@ -125,6 +161,11 @@ def test_the_admin_has_no_privilege_that_it_does_not_need(standing: MySQLMember,
         with standing.admin() as admin, pytest.raises(AccessDenied):
             NEEDS[privilege](admin)
         accounts.create_admin(root, PASSWORD)
+
+
+def forget_what_was_persisted(admin: Connection) -> None:
+    admin.execute("SET PERSIST_ONLY relay_log_recovery = OFF")
+    restore(admin, [], ["relay_log_recovery"], timeout=DEADLINE_S)
 
 
 def grant_replication_account(admin: Connection) -> None:
@@ -161,6 +202,7 @@ def start_clone(admin: Connection) -> None:
 
 NEEDS: dict[str, Callable[[Connection], object]] = {
     "SYSTEM_VARIABLES_ADMIN": lambda admin: admin.execute("SET GLOBAL super_read_only = OFF"),
+    "PERSIST_RO_VARIABLES_ADMIN": forget_what_was_persisted,
     "SERVICE_CONNECTION_ADMIN": log_in_aside,
     "CONNECTION_ADMIN": lambda admin: admin.execute("SET GLOBAL offline_mode = OFF"),
     "SYSTEM_USER": kill_root,

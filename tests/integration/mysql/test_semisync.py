@@ -142,6 +142,21 @@ def test_become_source_overrides_settings_that_would_lose_writes(mysqld_factory:
         assert observe(root).semi_sync.required_acks == 2
 
 
+def test_a_source_that_fell_back_waits_again(mysqld_factory: MySQLFactory, writers: Writers) -> None:
+    """Somebody shortened the timeout, and it was over once: only its status says that commits wait for nobody."""
+    db1, db2 = start_members(mysqld_factory, "db1", "db2", required_acks=1)
+    with db1.admin() as primary, db1.root() as root:
+        disconnect(db1, db2)
+        root.execute("SET GLOBAL rpl_semi_sync_source_timeout = 10")
+        assert writers.write(db1, 1).result(timeout=DEADLINE_S) == 1, "acknowledged by nobody"
+        seen = observe(primary).semi_sync
+        assert (seen.source_enabled, seen.required_acks, seen.waits_for) == (True, 1, 0)
+        assert waits_for(primary, timeout=DEADLINE_S) == 0
+        become_source(primary, 1, timeout=DEADLINE_S)
+        assert observe(primary).semi_sync.waits_for == waits_for(primary, timeout=DEADLINE_S) == 1
+        wait_for_waiting(db1, writers.write(db1, 2))
+
+
 def test_waiting_can_be_ended_and_begun_under_writes(mysqld_factory: MySQLFactory, writers: Writers) -> None:
     """With k = 0 what waits is let go; a replica that was connected all the time acknowledges again afterwards."""
     db1, db2 = start_members(mysqld_factory, "db1", "db2", required_acks=1)

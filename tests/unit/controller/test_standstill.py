@@ -6,7 +6,15 @@ import msgspec
 
 from raftctl.cluster.gtid import GTIDSet
 from raftctl.cluster.observation import MySQLObservation, SemiSync
-from raftctl.controller.standstill import APPLIER_SECONDS, ApplierStandstill, Standstill
+from raftctl.controller.standstill import (
+    APPLIER_REST_SECONDS,
+    APPLIER_REST_SECONDS_MAX,
+    APPLIER_SECONDS,
+    ApplierRest,
+    ApplierStandstill,
+    Standstill,
+)
+from tests.support.planner_builders import a_channel, a_replica
 
 UUID = "aaaaaaaa-0000-0000-0000-000000000001"
 
@@ -102,3 +110,46 @@ def test_one_that_has_nothing_to_apply_does_not() -> None:
     assert not standstill.is_due(100.0)
     standstill.note(None, 3.0)
     assert not standstill.is_due(100.0)
+
+
+FAILED = a_replica(channel=a_channel(applier_running=False, applier_error_code=1317))
+RUNNING = a_replica()
+
+
+def test_an_applier_that_fails_again_and_again_rests_longer_each_time() -> None:
+    rest, now, pauses = ApplierRest(), 0.0, []
+    for _ in range(6):
+        rest.note(FAILED, now)
+        begun = now
+        while not rest.is_over(now):
+            now += 0.5
+        pauses.append(now - begun)
+        rest.tried(now)
+        rest.note(RUNNING, now + 0.1)
+        assert not rest.is_over(now + 1000.0), "it runs"
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+
+
+def test_one_that_cannot_even_be_started_is_not_tried_all_the_time() -> None:
+    rest = ApplierRest()
+    rest.note(FAILED, 0.0)
+    rest.tried(APPLIER_REST_SECONDS)
+    rest.note(FAILED, APPLIER_REST_SECONDS)
+    assert not rest.is_over(2 * APPLIER_REST_SECONDS)
+    assert rest.is_over(3 * APPLIER_REST_SECONDS)
+
+
+def test_a_long_time_without_an_error_is_a_new_beginning() -> None:
+    rest = ApplierRest()
+    rest.note(FAILED, 0.0)
+    rest.tried(5.0)
+    rest.note(RUNNING, 6.0)
+    rest.note(RUNNING, 6.0 + APPLIER_REST_SECONDS_MAX)
+    rest.note(FAILED, 100.0)
+    assert rest.is_over(100.0 + APPLIER_REST_SECONDS)
+
+
+def test_one_that_was_stopped_without_an_error_needs_no_rest() -> None:
+    rest = ApplierRest()
+    rest.note(a_replica(channel=a_channel(applier_running=False)), 0.0)
+    assert not rest.is_over(1000.0)

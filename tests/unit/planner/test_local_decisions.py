@@ -204,6 +204,35 @@ CASES = {
         a_source(persisted_settings=("super_read_only",)),
         (local.KeepSettings(("super_read_only was persisted",), persisted=("super_read_only",)),),
     ),
+    "a source whose timeout was over once waits for nobody, whatever its settings say": Case(
+        STEADY,
+        "db1",
+        a_source(semi_sync=msgspec.structs.replace(a_source().semi_sync, source_status=False)),
+        (local.KeepSettings(("commits waited for 0 acknowledgements",)), local.BecomeSource(1)),
+    ),
+    "replication accounts are looked for now and then": Case(
+        STEADY, "db1", a_source(), (local.CheckAccounts(("db1", "db2", "db3")),), a_context(accounts_due=True)
+    ),
+    "on every member, as any may be promoted": Case(
+        STEADY, "db2", a_replica(), (local.CheckAccounts(("db1", "db2", "db3")),), a_context(accounts_due=True)
+    ),
+    "an applier that stopped with an error is left alone for a while": Case(
+        STEADY, "db2", a_replica(channel=a_channel(applier_running=False, applier_error_code=1317)), ()
+    ),
+    "and then started again": Case(
+        STEADY,
+        "db2",
+        a_replica(channel=a_channel(applier_running=False, applier_error_code=1317)),
+        (local.StartApplier(),),
+        a_context(retry_applier=True),
+    ),
+    "unless its data are not those of the primary": Case(
+        STEADY,
+        "db2",
+        a_replica(channel=a_channel(applier_running=False, applier_error_code=1062)),
+        (),
+        a_context(retry_applier=True),
+    ),
     "on a replica, too": Case(
         STEADY,
         "db2",
