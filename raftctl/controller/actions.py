@@ -29,6 +29,7 @@ CONNECT_SECONDS: Final = 1.0
 STATEMENT_SECONDS: Final = 5.0
 APPLY_SLICE_SECONDS: Final = 0.5  # then the state is looked at again
 NUDGE_SECONDS: Final = 1.0
+ACCOUNTS_SECONDS: Final = 1.0
 START_SECONDS: Final = 5.0
 CLONE_SECONDS: Final = 24 * 3600.0
 
@@ -232,7 +233,9 @@ class Hands:
         self.roster = action.roster
 
     def _check_accounts(self, action: plan.CheckAccounts) -> None:
-        self.missing = accounts.missing_accounts(self._open(), action.members)
+        # Of one whose password is not known here, somebody else has to make it again.
+        known = [name for name, uid in action.members if uid or self._password_of_bootstrap(name) is not None]
+        self.missing = accounts.missing_accounts(self._open(), known, timeout=ACCOUNTS_SECONDS)
         if self.missing:
             self.forget_accounts()
 

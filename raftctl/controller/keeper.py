@@ -382,6 +382,8 @@ class Keeper:
         name = type(action).__name__
         if isinstance(action, plan.StartApplier):
             self._applier_rest.tried(self._clock())
+        if isinstance(action, plan.CheckAccounts):
+            self._accounts_at = self._clock()
         try:
             await loop.run_in_executor(self._acting, self._hands.carry_out, action)
         except MySQLError as error:
@@ -400,8 +402,6 @@ class Keeper:
             self._asked_epoch, self._receiver_epoch = state.epoch, 0
         if isinstance(action, plan.Nudge):
             self._standstill.nudged(self._clock())
-        if isinstance(action, plan.CheckAccounts | plan.KeepAccounts):
-            self._accounts_at = self._clock()
         self._write_history(action, state)
         return True
 

@@ -136,9 +136,11 @@ def keep_accounts(
             create_replication_account(conn, member, password, locked=member in locked)
 
 
-def missing_accounts(conn: Connection, members: Collection[str]) -> list[str]:
-    """Those of the members that have no replication account here, sorted."""
-    rows = conn.query("SELECT user AS user FROM mysql.user WHERE user LIKE %s", (REPLICATION_USERS_LIKE,))
+def missing_accounts(conn: Connection, members: Collection[str], *, timeout: float) -> list[str]:
+    """Those of the members that have no replication account here, sorted. Hangs, as every login does, while a statement
+    about accounts waits for its acknowledgement."""
+    users = "SELECT user AS user FROM mysql.user WHERE user LIKE %s"
+    rows = conn.query(users, (REPLICATION_USERS_LIKE,), timeout=timeout)
     return sorted(set(members) - {row["user"].removeprefix(REPLICATION_USER_PREFIX) for row in rows})
 
 

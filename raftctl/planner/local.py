@@ -42,7 +42,7 @@ class KeepSettings(Action, frozen=True):
 class CheckAccounts(Action, frozen=True):
     """See whether somebody dropped replication accounts that KeepAccounts made."""
 
-    members: tuple[str, ...]
+    members: tuple[tuple[str, str], ...]  # names and uids
 
 
 class StopReceiver(Action, frozen=True):
@@ -325,13 +325,17 @@ def _keep_next_start(seen: MySQLObservation) -> tuple[Action, ...]:
 def _keep_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, ...]:
     if context.roster == state.accounts:
         return ()
-    return (KeepAccounts(state.accounts, tuple((m.name, m.uid) for m in state.members.values() if m.mysql)),)
+    return (KeepAccounts(state.accounts, _with_accounts(state)),)
 
 
 def _check_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, ...]:
     if not context.accounts_due or context.roster != state.accounts:
         return ()
-    return (CheckAccounts(tuple(m.name for m in state.members.values() if m.mysql)),)
+    return (CheckAccounts(_with_accounts(state)),)
+
+
+def _with_accounts(state: ClusterState) -> tuple[tuple[str, str], ...]:
+    return tuple((m.name, m.uid) for m in state.members.values() if m.mysql)
 
 
 def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:

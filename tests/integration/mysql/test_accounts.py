@@ -113,13 +113,13 @@ def test_an_account_that_somebody_dropped_is_missed_and_made_again_as_locked_as_
     db1, *_ = start_members(mysqld_factory, "db1", "db2", "db3")
     members = ("db1", "db2", "db3")
     with db1.root() as root, db1.admin() as admin:
-        assert accounts.missing_accounts(admin, members) == []
+        assert accounts.missing_accounts(admin, members, timeout=DEADLINE_S) == []
         for member in ("db2", "db3"):
             root.execute(f"DROP USER {accounts.replication_user(member)}")
-        assert accounts.missing_accounts(admin, members) == ["db2", "db3"]
+        assert accounts.missing_accounts(admin, members, timeout=DEADLINE_S) == ["db2", "db3"]
         of_bootstrap = dict.fromkeys(members, PASSWORD)
         accounts.keep_accounts(admin, {}, of_bootstrap=of_bootstrap, locked=("db3",), timeout=DEADLINE_S)
-        assert accounts.missing_accounts(admin, members) == []
+        assert accounts.missing_accounts(admin, members, timeout=DEADLINE_S) == []
         locked = root.query("SELECT user AS user FROM mysql.user WHERE account_locked = 'Y' AND user LIKE 'raftctl%'")
         assert [row["user"] for row in locked] == [accounts.replication_user("db3")]
 

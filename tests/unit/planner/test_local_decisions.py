@@ -62,6 +62,8 @@ class Case(NamedTuple):
     context: LocalContext = a_context()
 
 
+LOOK_FOR_ACCOUNTS = local.CheckAccounts((("db1", ""), ("db2", ""), ("db3", "")))
+
 CASES = {
     # The primary.
     "a healthy primary": Case(STEADY, "db1", a_source(), ()),
@@ -211,10 +213,18 @@ CASES = {
         (local.KeepSettings(("commits waited for 0 acknowledgements",)), local.BecomeSource(1)),
     ),
     "replication accounts are looked for now and then": Case(
-        STEADY, "db1", a_source(), (local.CheckAccounts(("db1", "db2", "db3")),), a_context(accounts_due=True)
+        STEADY,
+        "db1",
+        a_source(),
+        (LOOK_FOR_ACCOUNTS,),
+        a_context(accounts_due=True),
     ),
     "on every member, as any may be promoted": Case(
-        STEADY, "db2", a_replica(), (local.CheckAccounts(("db1", "db2", "db3")),), a_context(accounts_due=True)
+        STEADY,
+        "db2",
+        a_replica(),
+        (LOOK_FOR_ACCOUNTS,),
+        a_context(accounts_due=True),
     ),
     "an applier that stopped with an error is left alone for a while": Case(
         STEADY, "db2", a_replica(channel=a_channel(applier_running=False, applier_error_code=1317)), ()
