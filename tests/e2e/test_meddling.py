@@ -44,13 +44,19 @@ def test_settings_for_a_faster_load_are_put_back_and_told(netns_stage: Stage) ->
             meddle(stage, member, ["SET GLOBAL sync_binlog = 0, GLOBAL innodb_flush_log_at_trx_commit = 2"])
         meddle(stage, primary, ["SET GLOBAL rpl_semi_sync_source_enabled = OFF"])
         wait_until(
-            lambda: "commits waited for 0" in " ".join(restored(stage, primary)) and restored(stage, replica),
+            lambda: (
+                "commits waited for 0" in " ".join(restored(stage, primary))
+                and "innodb_flush" in " ".join(restored(stage, primary))
+                and "innodb_flush" in " ".join(restored(stage, replica))
+            ),
             what="the history tells of it",
         )
         for member in (primary, replica):
             with connect(stage.own_endpoint(member), timeout=30.0) as conn:
                 assert observe(conn).changed_settings == ()
-            assert "sync_binlog = 0; innodb_flush_log_at_trx_commit = 2" in " ".join(restored(stage, member))
+            told = " ".join(restored(stage, member))
+            assert "sync_binlog = 0" in told
+            assert "innodb_flush_log_at_trx_commit = 2" in told
         stage.wait_healthy()
         assert writer.wait_for(20, 60)
     stage.verify(writer)
@@ -62,7 +68,7 @@ def test_a_server_that_was_told_to_start_writable_does_not(netns_stage: Stage) -
     primary = stage.wait_healthy().primary
     assert primary
     replica = next(row.name for row in stage.status().members if row.name != primary)
-    persist = ["SET PERSIST_ONLY super_read_only = OFF", "SET PERSIST_ONLY read_only = OFF"]
+    persist = ["SET PERSIST_ONLY read_only = OFF", "SET PERSIST_ONLY super_read_only = OFF"]
     meddle(stage, replica, persist)
     wait_until(
         lambda: "super_read_only was persisted" in " ".join(restored(stage, replica)), what="the history tells of it"
