@@ -36,7 +36,7 @@ class SettingsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: Who = "unknown"
-    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    reason: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
 
 
 class MemberRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
