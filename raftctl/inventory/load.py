@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from raftctl.cluster.membership import PRIORITY_MAX
+from raftctl.cluster.membership import PRIORITY_MAX, ZONE_LENGTH_MAX
 from raftctl.cluster.state import Engine, MemberRole, Settings
 from raftctl.errors import UsageError
 from raftctl.inventory import model, relations
@@ -35,6 +35,7 @@ SETTINGS = {
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
 _NAME = re.compile(rf"(?=.{{1,64}}$){_LABEL}(?:\.{_LABEL})*")  # 64: a certificate's common name ends there
+_ZONE = rf"[^\x00-\x1f\x7f]{{1,{ZONE_LENGTH_MAX}}}"
 _HOOKS = ("after_promote", "fence")
 
 
@@ -205,7 +206,7 @@ def _host(
         api_port=own.port("api_port", model.API_PORT),
         directory=own.absolute_path("dir", model.DIRECTORY),
         services=own.absolute_path("services", ""),
-        zone=own.text("zone", ""),
+        zone=own.text("zone", "", pattern=_ZONE, form=f"a text of at most {ZONE_LENGTH_MAX} characters"),
         priority=own.integer("priority", 0, low=-PRIORITY_MAX, high=PRIORITY_MAX),
     )
     own.done()

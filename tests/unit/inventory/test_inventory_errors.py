@@ -50,6 +50,7 @@ all:
     [
         ("{raftctl_role: master}", "orders -> db2 -> raftctl_role: must be data, witness or async"),
         ("{raftctl_role: [data]}", "orders -> db2 -> raftctl_role: must be data, witness or async"),
+        (f"{{raftctl_zone: {'x' * 256}}}", "orders -> db2 -> raftctl_zone: must be a text of at most 255 characters"),
         ("{raftctl_prio: 1}", "orders -> db2 -> raftctl_prio: is not a setting"),
         ("{raftctlzone: 1}", "orders -> db2 -> raftctlzone: is not a setting: raftctl's begin with raftctl_"),
         ("{raftctl: {}}", "orders -> db2 -> raftctl: stands at a host"),

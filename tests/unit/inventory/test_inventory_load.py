@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from raftctl.cluster.membership import what_is_wrong
 from raftctl.cluster.state import Engine, Member, MemberRole, Settings
 from raftctl.errors import UsageError
 from raftctl.inventory.groups import expand
@@ -223,3 +224,22 @@ def test_the_inventory_is_found_by_flag_then_variable_then_place(
     assert find_inventory(str(user_file)) == user_file
     with pytest.raises(UsageError, match="there is no inventory file nowhere"):
         find_inventory("nowhere")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "{}",
+        "{ansible_host: 192.0.2.1}",
+        "{ansible_host: '2001:db8::1'}",
+        "{ansible_host: 'fe80::1%eth0'}",
+        "{ansible_host: db-1.example_site.com.}",
+        f"{{raftctl_zone: {'x' * 255}, raftctl_priority: -1000000}}",
+        "{raftctl_role: witness}",
+    ],
+)
+def test_what_an_inventory_may_say_a_cluster_can_begin_with(host: str) -> None:
+    """The log refuses members that could never work: not after the hosts have been prepared for them."""
+    text = f"orders: {{vars: {{raftctl: {{}}}}, hosts: {{db1: {host}, db2: {{}}}}}}"
+    for member in parse_inventory(text.encode()).cluster().members().values():
+        assert what_is_wrong(member) == ""
