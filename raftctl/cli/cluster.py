@@ -55,8 +55,7 @@ class Cluster:
                 self.api = way
                 break
         else:  # MySQL alone, or nothing
-            found.sort(key=lambda one: all(isinstance(answer, str) for answer in one[1].values()))
-            way, answers = found[0]
+            way, answers = min(found, key=lambda one: all(isinstance(answer, str) for answer in one[1].values()))
         via = dict.fromkeys(answers, "ssh") if way is self._tunnelled else {}
         return build_status(members=members, answers=answers, now_via=via, cluster=self.name)
 

@@ -225,10 +225,9 @@ class Hands:
     def _keep_accounts(self, action: plan.KeepAccounts) -> None:
         passwords = {name: self._password_of(name, uid) for name, uid in action.members if uid}
         of_bootstrap = {name: self._password_of_bootstrap(name) for name, uid in action.members if not uid}
-        # On the primary, whoever is locked out must not be let in by an account that is made anew.
-        locked, self.locked = self.locked or (), None
+        self.locked = None  # for accounts that are made anew it is to be proven again
         accounts.keep_accounts(
-            self._open(), passwords, of_bootstrap=of_bootstrap, locked=locked, timeout=STATEMENT_SECONDS
+            self._open(), passwords, of_bootstrap=of_bootstrap, locked=action.locked, timeout=STATEMENT_SECONDS
         )
         self.roster = action.roster
 

@@ -122,6 +122,7 @@ class KeepAccounts(Action, frozen=True):
 
     roster: int
     members: tuple[tuple[str, str], ...]
+    locked: tuple[str, ...] = ()  # an account that is made anew lets none of these in (rule R6)
 
 
 class Open(Action, frozen=True):
@@ -325,7 +326,7 @@ def _keep_next_start(seen: MySQLObservation) -> tuple[Action, ...]:
 def _keep_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, ...]:
     if context.roster == state.accounts:
         return ()
-    return (KeepAccounts(state.accounts, _with_accounts(state)),)
+    return (KeepAccounts(state.accounts, _with_accounts(state), state.locked),)
 
 
 def _check_accounts(state: ClusterState, context: LocalContext) -> tuple[Action, ...]:
@@ -339,8 +340,8 @@ def _with_accounts(state: ClusterState) -> tuple[tuple[str, str], ...]:
 
 
 def _tidy(seen: MySQLObservation) -> tuple[Action, ...]:
-    """An old channel is removed last and after the first write: it takes longer than everything else, and cannot be
-    done while the server is being backed up."""
+    """An old channel is removed after the first write, and after what waits for something: it takes longer than
+    everything else."""
     return (ForgetSource(),) if seen.channel is not None and seen.writable else ()
 
 

@@ -24,6 +24,12 @@ JOIN performance_schema.replication_applier_status_by_worker USING (THREAD_ID)
 """
 
 
+def by_role(stage: Stage) -> list[str]:
+    """The primary of the healthy cluster, then the replicas."""
+    status = stage.wait_healthy()
+    return sorted((row.name for row in status.members), key=lambda name: name != status.primary)
+
+
 def meddle(stage: Stage, member: str, statements: Sequence[str]) -> None:
     with connect(dba_of(stage, member), timeout=30.0) as dba:
         for statement in statements:
@@ -36,9 +42,7 @@ def restored(stage: Stage, member: str) -> list[str]:
 
 def test_settings_for_a_faster_load_are_put_back_and_told(netns_stage: Stage) -> None:
     stage = netns_stage
-    primary = stage.wait_healthy().primary
-    assert primary
-    replica = next(row.name for row in stage.status().members if row.name != primary)
+    primary, replica, *_ = by_role(stage)
     with stage.writing() as writer:
         for member in (primary, replica):
             meddle(stage, member, ["SET GLOBAL sync_binlog = 0, GLOBAL innodb_flush_log_at_trx_commit = 2"])
@@ -65,9 +69,7 @@ def test_settings_for_a_faster_load_are_put_back_and_told(netns_stage: Stage) ->
 def test_a_server_that_was_told_to_start_writable_does_not(netns_stage: Stage) -> None:
     """SET PERSIST wins over every option file, and over what the controller set a moment ago."""
     stage = netns_stage
-    primary = stage.wait_healthy().primary
-    assert primary
-    replica = next(row.name for row in stage.status().members if row.name != primary)
+    primary, replica, *_ = by_role(stage)
     persist = ["SET PERSIST_ONLY read_only = OFF", "SET PERSIST_ONLY super_read_only = OFF"]
     meddle(stage, replica, persist)
     wait_until(
@@ -82,9 +84,7 @@ def test_a_server_that_was_told_to_start_writable_does_not(netns_stage: Stage) -
 def test_replication_accounts_that_somebody_dropped_are_made_again(netns_stage: Stage) -> None:
     """The statement replicates: they are gone everywhere, and no failover would help."""
     stage = netns_stage
-    primary = stage.wait_healthy().primary
-    assert primary
-    replicas = [row.name for row in stage.status().members if row.name != primary]
+    primary, *replicas = by_role(stage)
     with stage.writing() as writer:
         with connect(stage.own_endpoint(primary), timeout=30.0) as conn:
             conn.execute(f"DROP USER {', '.join(map(replication_user, replicas))}")
@@ -103,9 +103,7 @@ def test_replication_accounts_that_somebody_dropped_are_made_again(netns_stage: 
 
 def test_an_applier_that_somebody_killed_is_started_again(netns_stage: Stage) -> None:
     stage = netns_stage
-    primary = stage.wait_healthy().primary
-    assert primary
-    replica = next(row.name for row in stage.status().members if row.name != primary)
+    primary, replica, *_ = by_role(stage)
     with stage.writing() as writer:
         assert writer.wait_for(20, 60)
         with connect(stage.own_endpoint(replica), timeout=30.0) as conn:

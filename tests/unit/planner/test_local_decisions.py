@@ -169,7 +169,7 @@ CASES = {
     "commits that stand still are nudged": Case(
         STEADY, "db1", a_source(waiting=1), (local.Nudge(),), a_context(commits_stand_still=True)
     ),
-    "before the old source is forgotten, which a backup may refuse for hours": Case(
+    "before the old source is forgotten, which may take its time": Case(
         NEW_REIGN,
         "db2",
         a_source(waiting=1, channel=a_channel(receiver="OFF")),
@@ -409,7 +409,7 @@ CASES = {
         a_state(roster=1, locked=("db3",)),
         "db1",
         a_source(),
-        (local.KeepAccounts(1, (("db1", ""), ("db2", ""), ("db3", ""))), local.LockAccounts(("db3",))),
+        (local.KeepAccounts(1, (("db1", ""), ("db2", ""), ("db3", "")), locked=("db3",)), local.LockAccounts(("db3",))),
     ),
     "who comes back after a forced membership makes the accounts that decisions of the lost majority dropped": Case(
         a_state(incarnation=2), "db2", a_replica(), (local.KeepAccounts(1, (("db1", ""), ("db2", ""), ("db3", ""))),)
