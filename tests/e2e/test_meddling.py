@@ -69,7 +69,7 @@ def test_settings_for_a_faster_load_are_put_back_and_told(netns_stage: Stage) ->
 def test_a_server_that_was_told_to_start_writable_does_not(netns_stage: Stage) -> None:
     """SET PERSIST wins over every option file, and over what the controller set a moment ago."""
     stage = netns_stage
-    primary, replica, *_ = by_role(stage)
+    _, replica, *_ = by_role(stage)
     persist = ["SET PERSIST_ONLY read_only = OFF", "SET PERSIST_ONLY super_read_only = OFF"]
     meddle(stage, replica, persist)
     wait_until(
@@ -103,7 +103,7 @@ def test_replication_accounts_that_somebody_dropped_are_made_again(netns_stage: 
 
 def test_an_applier_that_somebody_killed_is_started_again(netns_stage: Stage) -> None:
     stage = netns_stage
-    primary, replica, *_ = by_role(stage)
+    _, replica, *_ = by_role(stage)
     with stage.writing() as writer:
         assert writer.wait_for(20, 60)
         with connect(stage.own_endpoint(replica), timeout=30.0) as conn:
