@@ -105,7 +105,7 @@ class Leader:
             now=self._clock(),
             version_since=self._log.version_since,
             failover_since=self._log.failover_since,
-            connected=(status.node_id, *status.connected),
+            hung_up=status.hung_up,
             voters=status.voters,
             learners=status.learners,
         )

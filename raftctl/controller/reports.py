@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import msgspec
 
@@ -54,7 +54,7 @@ class ReportBook:
         now: float,
         version_since: float,
         failover_since: float,
-        connected: Collection[str],
+        hung_up: Mapping[str, float],
         voters: tuple[str, ...] = (),
         learners: tuple[str, ...] = (),
     ) -> ClusterView:
@@ -64,7 +64,7 @@ class ReportBook:
                     report=kept.report,
                     age=now - kept.at,
                     receiving_age=now - kept.receiving_at,
-                    connected=name in connected,
+                    hung_up_seconds=hung_up.get(name),
                     first=kept.first,
                     earlier=kept.earlier,
                 )

@@ -51,13 +51,16 @@ def diagnose(state: ClusterState, view: ClusterView, member: str) -> Diagnosis |
 
 
 def _cut_off(state: ClusterState, view: ClusterView, member: str) -> bool:
-    """Whether everybody who could hear the host has lost it: its processes ended, and nobody need wait for silence.
+    """Whether everybody who could hear the host has seen it go: its processes ended, and nobody need wait for silence.
 
-    A wrong guess costs a failover and never a write: the choice rests on fence reports all the same."""
-    seen = view.members[member]
-    if seen.connected or seen.age < HUNG_UP_SECONDS:
+    A wrong guess costs a failover and never a write: the choice rests on fence reports all the same. So only what was
+    said after the hanging up counts, and nothing soon after this controller was away itself: when a whole machine
+    stands still for a while, all its connections end as well."""
+    away = view.members[member].hung_up_seconds
+    if away is None or away < HUNG_UP_SECONDS or view.listening_seconds < state.settings.silence_deadline:
         return False
-    replicas = [r for m in state.sync_set if m != member and (r := view.up(state, m))]
+    since = [m for m in state.sync_set if m != member and m in view.members and view.members[m].age < away]
+    replicas = [r for m in since if (r := view.up(state, m))]
     return len(replicas) >= max(_needed_reporters(state), 1) and not any(_has_source(r) for r in replicas)
 
 

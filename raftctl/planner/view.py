@@ -15,15 +15,16 @@ CAUGHT_UP_SECONDS = 1.0  # a replica that holds what the primary had so long ago
 
 class Seen(msgspec.Struct, frozen=True):
     """The last report of a member. Ages are seconds on the leader's monotonic clock: `age` of the report,
-    `receiving_age` of the last report that showed its receiver connected to the primary of the time. `connected`: the
-    connection to its controller stands (also to one that is frozen, until TCP gives up). `first` is the earliest report
+    `receiving_age` of the last report that showed its receiver connected to the primary of the time. `hung_up_seconds`:
+    for how long its controller has been away since it ended the connection itself, as a process that ends does; None
+    when it is there, or when the connection was given up here, which proves nothing. `first` is the earliest report
     that proved the same as the last one (`proof`): what the member had when that became so. `earlier` is a report from
     CAUGHT_UP_SECONDS ago or a little more, None when none is kept."""
 
     report: MemberReport
     age: float
     receiving_age: float = float("inf")
-    connected: bool = True
+    hung_up_seconds: float | None = None
     first: MemberReport | None = None
     earlier: MemberReport | None = None
 

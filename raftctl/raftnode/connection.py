@@ -44,6 +44,10 @@ MAX_MESSAGE_BYTES: Final = MAX_FRAME_BYTES - _FRAME_FULL_BYTES - 64
 
 OnOpened = Callable[["Connection"], None]
 OnMessages = Callable[["Connection", list[PeerMessage]], None]
+# Why a connection ended, when the peer's own process or kernel ended it.
+EOF: Final = "eof"
+RESET: Final = "reset"
+
 OnClosed = Callable[["Connection", str], None]
 
 
@@ -170,10 +174,12 @@ class Connection(asyncio.BufferedProtocol):
             self.abort(violation.reason)
 
     def eof_received(self) -> None:
-        self._close_reason = self._close_reason or "eof"
+        self._close_reason = self._close_reason or EOF
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._close_reason = self._close_reason or (str(exc) if exc else "eof")
+        if isinstance(exc, (ConnectionResetError, BrokenPipeError)):
+            self._close_reason = self._close_reason or RESET
+        self._close_reason = self._close_reason or (str(exc) if exc else EOF)
         self._finish()
 
     # --- inside ---------------------------------------------------------------------------------------

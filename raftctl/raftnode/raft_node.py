@@ -57,7 +57,7 @@ class NodeStopped(RaftctlError):
 
 class RaftStatus(msgspec.Struct, frozen=True):
     """`quorum_contact_age`: seconds since a majority was last known to follow this leader; None for
-    others."""
+    others. `hung_up`: peers that ended their connection themselves, and for how many seconds they have been away."""
 
     node_id: str
     term: int
@@ -69,6 +69,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     voters: tuple[str, ...]
     learners: tuple[str, ...]
     connected: tuple[str, ...]
+    hung_up: dict[str, float]
     quorum_contact_age: float | None
 
 
@@ -310,6 +311,7 @@ class RaftNode:
             voters=raft.voters,
             learners=raft.learners,
             connected=tuple(sorted(self._transport.connected)),
+            hung_up=self._transport.hung_up,
             quorum_contact_age=age,
         )
 

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from raftctl.raftnode.connection import HANDSHAKE_TIMEOUT, Connection
+from raftctl.raftnode.connection import EOF, HANDSHAKE_TIMEOUT, RESET, Connection
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
 from raftctl.raftnode.wire import (
     UNDECIDED,
@@ -67,6 +67,7 @@ class _Peer:
         self.address = address
         self.uid = uid
         self.connection: Connection | None = None
+        self.hung_up_at: float | None = None
         self.connected = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.disconnected.set()
@@ -176,6 +177,13 @@ class PeerTransport:
     @property
     def connected(self) -> frozenset[str]:
         return frozenset(p.node_id for p in self._peers.values() if p.connection is not None)
+
+    @property
+    def hung_up(self) -> dict[str, float]:
+        """For how many seconds each peer that ended the connection itself has been away. Not one that TCP gave up,
+        nor one that this side left: such a peer may be well."""
+        now = asyncio.get_running_loop().time()
+        return {p.node_id: now - p.hung_up_at for p in self._peers.values() if p.hung_up_at is not None}
 
     def send(self, peer_id: str, message: PeerMessage) -> bool:
         """Send at the end of this iteration of the loop. False when there is no connection: the message is gone."""
@@ -413,7 +421,7 @@ class PeerTransport:
         else:
             if peer.connection is not None:  # the dialling side noticed before this one that it is dead
                 self._lost(peer, "replaced")
-            peer.connection = connection
+            peer.connection, peer.hung_up_at = connection, None
             peer.disconnected.clear()
             peer.connected.set()
             self._on_connected(peer.node_id)
@@ -430,6 +438,7 @@ class PeerTransport:
         connection, peer.connection = peer.connection, None
         assert connection is not None
         connection.abort(reason)
+        peer.hung_up_at = asyncio.get_running_loop().time() if reason in (EOF, RESET) else None
         peer.connected.clear()
         peer.disconnected.set()
         self._on_disconnected(peer.node_id, reason)

@@ -46,6 +46,7 @@ def test_a_rolling_upgrade_loses_no_write_and_changes_nothing_the_second_time(in
     assert all(installed.sh(name, VERSION).endswith("+newer") for name in MEMBERS)
     assert all(installed.main_pid(name, "mysql") != began[name] for name in MEMBERS)
     assert stage.wait_healthy().primary != old
+    print(stage.story())
     assert not [entry for entry in stage.history() if entry.kind == "begin-failover"], "every change was planned"
     stage.verify(writer)
     assert installed.play("upgrade.yml", mysql_packages=PACKAGES) == 0

@@ -251,11 +251,15 @@ class Controller:
         first = known.first if known and proof(known.report) == proof(report) else report
         self.heard[report.member] = Heard(report, self._world.now, receiving_at, first)
 
+    def _away(self, member: str, age: float) -> float | None:
+        """One that cannot be reached seems to have hung up: who decides on that must be right all the same."""
+        return None if self._world.connected(self.name, member) else age
+
     def view(self) -> ClusterView:
         now = self._world.now
         return ClusterView(
             members={
-                m: Seen(h.report, now - h.at, now - h.receiving_at, self._world.connected(self.name, m), h.first)
+                m: Seen(h.report, now - h.at, now - h.receiving_at, self._away(m, now - h.at), h.first)
                 for m, h in self.heard.items()
             },
             listening_seconds=now - self.listening_since,

@@ -213,7 +213,7 @@ def a_view(
     missing: Collection[str] = (),
     ages: Mapping[str, float] | None = None,
     receiving_ages: Mapping[str, float] | None = None,
-    hung_up: Collection[str] = (),
+    hung_up: Mapping[str, float] | None = None,
     listening: float = 3600.0,
     version_seconds: float = 3600.0,
 ) -> ClusterView:
@@ -225,7 +225,7 @@ def a_view(
                 report=report,
                 age=(ages or {}).get(m, 0.1),
                 receiving_age=(receiving_ages or {}).get(m, 0.1),
-                connected=m not in hung_up,
+                hung_up_seconds=(hung_up or {}).get(m),
             )
             for m, report in told.items()
             if m not in missing

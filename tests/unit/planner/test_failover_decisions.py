@@ -106,20 +106,36 @@ def test_a_host_that_hung_up_is_lost_before_the_silence_deadline() -> None:
     cut_off = [
         a_report(m, state=STEADY, seen=a_replica(channel=a_channel(receiver="CONNECTING"))) for m in ("db2", "db3")
     ]
-    view = a_view(STEADY, reports=cut_off, ages={"db1": 0.4}, hung_up=["db1"])
+    view = a_view(STEADY, reports=cut_off, ages={"db1": 0.4}, hung_up={"db1": 0.4})
     command = consider_failover(STEADY, view)
     assert isinstance(command, c.BeginFailover)
     assert command.cause is c.Cause.HOST_SILENT
 
 
 @pytest.mark.parametrize(
-    ("receiver", "hung_up", "age"),
-    [("ON", ["db1"], 0.4), ("CONNECTING", [], 0.4), ("CONNECTING", ["db1"], 0.2)],
-    ids=["a replica still receives", "its controller is connected", "it may be restarting"],
+    ("receiver", "hung_up", "told", "listening"),
+    [
+        ("ON", {"db1": 0.4}, 0.1, 60.0),
+        ("CONNECTING", {}, 0.1, 60.0),
+        ("CONNECTING", {"db1": 0.2}, 0.1, 60.0),
+        ("CONNECTING", {"db1": 0.4}, 0.5, 60.0),
+        ("CONNECTING", {"db1": 0.4}, 0.1, 1.9),
+    ],
+    ids=[
+        "a replica still receives",
+        "its connection stands, or was given up here",
+        "it may be restarting",
+        "the replicas said so before",
+        "the leader itself was away",
+    ],
 )
-def test_a_host_that_may_be_there_is_waited_for(receiver: str, hung_up: list[str], age: float) -> None:
+def test_a_host_that_may_be_there_is_waited_for(
+    receiver: str, hung_up: dict[str, float], told: float, listening: float
+) -> None:
     replicas = [a_report(m, state=STEADY, seen=a_replica(channel=a_channel(receiver=receiver))) for m in ("db2", "db3")]
-    assert consider_failover(STEADY, a_view(STEADY, reports=replicas, ages={"db1": age}, hung_up=hung_up)) is None
+    ages = {"db1": 0.6, "db2": told, "db3": told}
+    view = a_view(STEADY, reports=replicas, ages=ages, hung_up=hung_up, listening=listening)
+    assert consider_failover(STEADY, view) is None
 
 
 # --- choosing ---------------------------------------------------------------------------------------

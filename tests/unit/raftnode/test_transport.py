@@ -8,6 +8,7 @@ import contextlib
 import os
 import random
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -301,7 +302,26 @@ async def test_a_peer_that_reads_nothing_is_dropped(start: Start) -> None:
     for _ in range(16):  # more than the kernel's buffers take, less than the queue's limit
         a.send("db1", bytes(1 << 20))
     await until(lambda: a.history == ["+db1", "-db1"])
+    assert not a.transport.hung_up, "it was given up here, and may be well"
     sock.close()
+
+
+@pytest.mark.parametrize("linger", [False, True], ids=["end of file", "reset"])
+async def test_a_peer_that_ends_the_connection_has_hung_up_until_it_is_back(start: Start, linger: bool) -> None:
+    peers = addresses("db1", "db2")
+    a = await start("db2", peers)
+    sock, _ = await asyncio.to_thread(open_session, peers["db2"], node_id="db1", peer_id="db2")
+    await until(lambda: a.history == ["+db1"])
+    assert not a.transport.hung_up
+    if linger:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    await until(lambda: a.transport.hung_up)
+    before = a.transport.hung_up["db1"]
+    await until(lambda: a.transport.hung_up["db1"] > before)
+    await start("db1", peers)
+    await until(lambda: a.transport.connected)
+    assert not a.transport.hung_up
 
 
 async def test_a_full_queue_drops_the_connection_at_once(start: Start) -> None:
@@ -475,6 +495,7 @@ async def test_all_of_it_can_run_inside_tls(start: Start, tmp_path: Path) -> Non
     stranger.sendall(b"no TLS at all\r\n")
     await b.transport.stop()
     await until(lambda: not a.transport.connected)
+    assert set(a.transport.hung_up) == {"db2"}
     stranger.close()
 
 
