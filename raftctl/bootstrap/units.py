@@ -15,6 +15,7 @@ from raftctl.bootstrap.layout import Layout
 UNIT_DIRECTORY: Final = "/usr/local/lib/systemd/system"
 DROP_IN_DIRECTORY: Final = "/etc/systemd/system"
 STOP_SECONDS: Final = 60
+NICE: Final = -10  # of controller and guard
 
 _HARDENING: Final = """\
 # CAP_KILL and CAP_DAC_OVERRIDE: mysqld and its files belong to the user mysql
@@ -63,7 +64,7 @@ TimeoutStartSec=60s
 TimeoutStopSec=15s
 KillMode=mixed
 # an election must not wait for other processes, and the kernel is to end others first when memory runs out
-Nice=-10
+Nice={NICE}
 OOMScoreAdjust=-900
 {_HARDENING}
 [Install]
@@ -84,7 +85,7 @@ ExecStart={program} controller guard --config {layout.config}
 Restart=always
 RestartSec=200ms
 TimeoutStopSec=5s
-Nice=-10
+Nice={NICE}
 OOMScoreAdjust=-950
 # it stays in memory: fencing must not wait for a disk
 LimitMEMLOCK=infinity

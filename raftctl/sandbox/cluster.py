@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from raftctl.bootstrap.units import NICE
 from raftctl.errors import HostError, UsageError
 from raftctl.hosts.services import Unit
 from raftctl.inventory.load import parse_inventory
@@ -80,11 +81,10 @@ class Sandbox(AnySandbox):
 
         # glibc's arena per thread would cost each controller some MB
         lean = {"MALLOC_ARENA_MAX": "2"}
-        units: dict[str, dict[str, Any]] = {
-            Unit.CONTROLLER: {"argv": program("run"), "restart": "always", "condition": config, "env": lean}
-        }
+        ours: dict[str, Any] = {"restart": "always", "condition": config, "env": lean, "nice": NICE}
+        units: dict[str, dict[str, Any]] = {Unit.CONTROLLER: {"argv": program("run"), **ours}}
         if not member.witness:
-            units[Unit.GUARD] = {"argv": program("guard"), "restart": "always", "condition": config, "env": lean}
+            units[Unit.GUARD] = {"argv": program("guard"), **ours}
             # mysqld refuses to start while the pid in its socket's lock file lives, whoever has that pid now
             lock = f"{self.layout.place(self.directory, member).socket}.lock"
             units[Unit.MYSQLD] = {

@@ -1,7 +1,7 @@
 """Containers as hosts: systemd as PID 1, sshd and MySQL in each. The only door to Docker.
 
 The image is built once, from host.Dockerfile. Nothing is mounted into a container but the control groups, which its
-systemd needs; it gets NET_ADMIN for partitions and no other privilege.
+systemd needs; it gets NET_ADMIN for partitions, and what a host has for the priority and the memory of its units.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _CALL_S: Final = 60.0
 _BUILD_S: Final = 1800.0
 _MEMORY: Final = "1500m"
 _LABEL: Final = "raftctl.sandbox"
+_PRIVILEGES: Final = ["NET_ADMIN", "SYS_NICE", "IPC_LOCK"]
 
 
 class Engine:
@@ -75,7 +76,7 @@ class Engine:
                 # CLONE renames directories, which overlayfs refuses for those of the image: a volume for the data
                 volumes=["/var/lib/mysql", "/sys/fs/cgroup:/sys/fs/cgroup:rw"],
                 cgroupns="host",
-                cap_add=["NET_ADMIN"],
+                cap_add=_PRIVILEGES,
                 mem_limit=_MEMORY,
                 network=self._network,
                 networking_config={self._network: self._client.api.create_endpoint_config(ipv4_address=address)},

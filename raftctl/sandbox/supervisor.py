@@ -44,8 +44,8 @@ class Unit:
     `spec` holds argv, log, and optionally env, gate (a command that must end with 0 before each start, as
     ExecStartPre), gate_condition (a file without which there is no gate), restart ("on-failure" or "always"),
     condition (a file without which the unit does not start), stale (files to remove before a start: nobody
-    else runs this unit, so they are left-overs of a dead process) and stop (a command that ends the unit, as
-    ExecStop; what it leaves is killed, as with KillSignal=SIGKILL).
+    else runs this unit, so they are left-overs of a dead process), nice (as Nice, where that is allowed) and stop (a
+    command that ends the unit, as ExecStop; what it leaves is killed, as with KillSignal=SIGKILL).
     """
 
     def __init__(self, name: str, spec: dict[str, Any], environment: dict[str, str]) -> None:
@@ -135,7 +135,7 @@ class Unit:
 
     def _launch(self, argv: list[str]) -> subprocess.Popen[bytes]:
         with Path(self._spec["log"]).open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 argv,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -143,6 +143,10 @@ class Unit:
                 stderr=log,
                 start_new_session=True,
             )
+        if "nice" in self._spec:
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, self._spec["nice"])
+        return process
 
     def reap(self) -> None:
         """If the process has ended, do what comes next."""

@@ -81,7 +81,9 @@ class ContainerHosts:
                 *("--env", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "--tmpfs", "/run", "--tmpfs", "/run/lock"),
                 *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--cgroupns", "host"),
                 # CLONE renames directories, which overlayfs refuses for those of the image
-                *("--volume", "/var/lib/mysql", "--memory", "1500m", image),
+                *("--volume", "/var/lib/mysql", "--memory", "1500m"),
+                # as on a host of its own: for the priority of the units, and for memory that is locked
+                *("--cap-add", "SYS_NICE", "--cap-add", "IPC_LOCK", image),
             )
         public = (self.directory / "key.pub").read_bytes()
         for name in names:

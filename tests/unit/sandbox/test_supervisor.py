@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -135,6 +136,16 @@ def test_stale_files_are_removed_before_a_start(make_host: HostMaker, tmp_path: 
     host = make_host(mysqld={"argv": FOREVER, "stale": [str(lock)]})
     pid_of(host.services, Unit.MYSQLD)
     assert not lock.exists()
+
+
+@pytest.mark.parametrize("nice", [7, -10])
+def test_a_unit_has_its_priority_where_that_is_allowed(make_host: HostMaker, nice: int) -> None:
+    host = make_host(mysqld={"argv": FOREVER, "nice": nice})
+    pid = pid_of(host.services, Unit.MYSQLD)
+    given = os.getpriority(os.PRIO_PROCESS, pid)
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    assert given == os.getpriority(os.PRIO_PROCESS, pid)
 
 
 def test_a_killed_host_leaves_nothing_and_boots_again(make_host: HostMaker) -> None:
