@@ -21,8 +21,10 @@ VERSION = "dpkg-query --show --showformat '${Version}' mysql-server"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerHosts]:
-    """db1 to db3, which got MySQL and raftctl from install.yml."""
-    with container_hosts(tmp_path_factory.mktemp("bare"), subnet="10.213.80", image=BARE_IMAGE) as hosts:
+    """db1 to db3, which got MySQL and raftctl from install.yml. What the scripts of the packages do to a machine that is
+    busy otherwise must not look like the loss of a host."""
+    directory = tmp_path_factory.mktemp("bare")
+    with container_hosts(directory, subnet="10.213.80", image=BARE_IMAGE, election_timeout="4s") as hosts:
         assert hosts.play("install.yml", mysql_packages=PACKAGES) > 0
         hosts.create_application()
         yield hosts
@@ -47,7 +49,7 @@ def test_a_rolling_upgrade_loses_no_write_and_changes_nothing_the_second_time(in
     assert all(installed.main_pid(name, "mysql") != began[name] for name in MEMBERS)
     assert stage.wait_healthy().primary != old
     print(stage.story())
-    assert not [entry for entry in stage.history() if entry.kind == "begin-failover"], "every change was planned"
+    assert "begin-failover" not in {entry.kind for entry in stage.history()}, stage.story()
     stage.verify(writer)
     assert installed.play("upgrade.yml", mysql_packages=PACKAGES) == 0
 

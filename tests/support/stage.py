@@ -83,7 +83,7 @@ class Stage:
 
     def story(self) -> list[str]:
         try:
-            return [f"{e.kind} {e.member} epoch {e.epoch}: {e.why}" for e in self.history()][-12:]
+            return [f"{e.kind} {e.member} epoch {e.epoch}: {e.why}" for e in self.history()][-40:]
         except Exception as error:  # noqa: BLE001 (only adds to another failure's message)
             return [str(error)]
 
