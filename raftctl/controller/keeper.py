@@ -32,6 +32,7 @@ from raftctl.controller.fencer import Fencer
 from raftctl.controller.fencing import Ladder
 from raftctl.controller.lease import Lease
 from raftctl.controller.observer import Look, Observer
+from raftctl.controller.pace import RETRY_SECONDS, Pace
 from raftctl.controller.rebuilder import Rebuilder
 from raftctl.controller.rebuilding import Copy, Rebuilding
 from raftctl.controller.standstill import ApplierRest, ApplierStandstill, Standstill
@@ -46,9 +47,6 @@ from raftctl.secret import Secret
 
 logger = logging.getLogger(__name__)
 
-STEADY_SECONDS: Final = 0.5  # between two looks when nothing changes
-CHANGING_SECONDS: Final = 0.02
-RETRY_SECONDS: Final = 0.2  # after an action failed
 ACCOUNTS_SECONDS: Final = 30.0  # between two looks whether they are all there
 
 # What is worth a line in the history when it succeeds.
@@ -141,6 +139,7 @@ class Keeper:
         self._stopped_epoch = 0
         self._asked_epoch = 0
         self._receiver_epoch = 0
+        self._pace = Pace()
         self._standstill = Standstill()
         self._applier_standstill = ApplierStandstill()
         self._applier_rest = ApplierRest()
@@ -228,9 +227,11 @@ class Keeper:
 
     async def _rest(self) -> None:
         state = self._log.state
-        steady = state.phase in (Phase.STEADY, Phase.UNINITIALIZED) and self._report.mysql is not None
-        settled = steady and self._report.mysql is not None and self._report.mysql.state in _SETTLED
-        pause = RETRY_SECONDS if self._failure else STEADY_SECONDS if settled else CHANGING_SECONDS
+        mysql = self._report.mysql.state if self._report.mysql is not None else None
+        settled = state.phase in (Phase.STEADY, Phase.UNINITIALIZED) and mysql in _SETTLED
+        pause = self._pace.rest((state.version, mysql), settled=settled, now=self._clock())
+        if self._failure:
+            pause = RETRY_SECONDS
         try:
             async with asyncio.timeout(pause):
                 await self._wake.wait()
