@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from raftctl.controller.programs import PROGRAMS
+
 app = typer.Typer(no_args_is_help=True, help="The processes that systemd starts.")
 
 Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The controller's configuration.")]
@@ -16,9 +18,7 @@ Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The cont
 @app.command("run")
 def run(config: Config) -> None:
     """Run this host's controller until it is told to stop."""
-    from raftctl.controller.main import run as run_controller
-
-    run_controller(config)
+    PROGRAMS["run"](config)
 
 
 @app.command("gate")
@@ -28,17 +28,13 @@ def gate(config: Config) -> None:
     Run before every start of mysqld.
 
     To start it undecided, make the file gate-open in the controller's directory: it counts for one start."""
-    from raftctl.controller.gate import run as pass_gate
-
-    pass_gate(config)
+    PROGRAMS["gate"](config)
 
 
 @app.command("guard")
 def guard(config: Config) -> None:
     """Run the guard: it fences mysqld in the controller's stead."""
-    from raftctl.controller.guard_start import become_guard
-
-    become_guard(config)
+    PROGRAMS["guard"](config)
 
 
 Incarnation = Annotated[int, typer.Argument(metavar="INCARNATION")]

@@ -185,7 +185,7 @@ def test_no_color_holds_for_errors_too(colours, tmp_path):
 def imported(code: str) -> set[str]:
     listing = "import sys; print(' '.join(name for name in sys.modules if '.' not in name))"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}; {listing}"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", f"{code}\n{listing}"], capture_output=True, text=True, timeout=60, check=True
     )
     return set(done.stdout.split())
 
@@ -193,6 +193,22 @@ def imported(code: str) -> set[str]:
 def test_program_starts_light():
     loaded = imported("import raftctl.cli.main")
     assert loaded.isdisjoint([*HEAVY, "rich", "msgspec", "yaml", "pymysql", "ssl"])
+
+
+@pytest.mark.parametrize(("name", "module"), [("run", "main"), ("guard", "guard_start"), ("gate", "gate")])
+def test_what_systemd_starts_does_not_load_the_command_line(name, module):
+    """mysqld's start waits for the gate, and the cluster for a controller that comes back."""
+    code = f"""
+import sys
+import raftctl.controller.{module}
+from raftctl.__main__ import main
+from raftctl.controller.programs import PROGRAMS
+PROGRAMS["{name}"] = print
+sys.argv = ["raftctl", "controller", "{name}", "--config", "FILE"]
+main()"""
+    loaded = imported(code)
+    assert "FILE" in loaded
+    assert loaded.isdisjoint(["typer", "rich"])
 
 
 def test_status_stays_light():
