@@ -204,13 +204,16 @@ class Raft:
         state.log.compact(snapshot)
         state.check_invariants()
 
-    def peer_lost(self, peer: str, now: float) -> None:
-        """The connection to `peer` died. If it leads, ask for an election at once; nobody waits for a timeout."""
+    def peer_lost(self, peer: str, now: float, *, renewed: bool = False) -> None:
+        """The connection to `peer` died. If it leads, ask for an election at once; nobody waits for a timeout.
+
+        `renewed`: this side ended it, to make it anew. That says nothing of the peer: it still counts as heard, or two
+        nodes that renew theirs at the same time would depose a leader that is well."""
         state = self._state
         state.advance(now)
         if state.leadership is not None:
             replication.connection_lost(state, peer)
-        elif peer == state.leader and state.may_campaign:
+        elif peer == state.leader and state.may_campaign and not renewed:
             state.leader_lost = True
             election.start_pre_vote(state, reason="leader-connection-lost")
         state.check_invariants()

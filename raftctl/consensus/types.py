@@ -262,7 +262,7 @@ class Config(msgspec.Struct, frozen=True):
 #   deadline -> float             when tick() must be called next (math.inf: a node without a vote waits for messages)
 #   propose(data, now) -> int     index of the appended entry; raises NotLeader(leader_hint)
 #   read_index(request_id, now)   leader only (raises NotLeader); answered by a ReadResult in a later Ready
-#   peer_lost(peer, now)          the transport's connection to `peer` died
+#   peer_lost(peer, now, renewed=False)   the transport's connection to `peer` died; or this side makes it anew
 #   transfer(to, now)             leadership transfer; raises NotLeader, ValueError (`to` is not another voter)
 #   persisted(ticket, now)        the write of that Ready is durable
 #   change_membership(voters, learners, now) -> int    index of the entry; raises NotLeader, ChangeRefused(reason)

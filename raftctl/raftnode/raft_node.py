@@ -18,6 +18,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -37,7 +38,7 @@ from raftctl.consensus.types import (
 )
 from raftctl.errors import RaftctlError
 from raftctl.raftnode.events import NodeEvent, NodeEventKind
-from raftctl.raftnode.transport import Address, PeerTransport, TLSContexts
+from raftctl.raftnode.transport import RENEWED, Address, PeerTransport, TLSContexts
 from raftctl.raftnode.waiting import ProposalLost, Proposals, Reads
 from raftctl.raftnode.wal import Wal
 from raftctl.raftnode.wal_writer import WalWriter, Write, end_process
@@ -356,7 +357,7 @@ class RaftNode:
         if not self._running:
             return
         self._reads.peer_lost(peer)
-        self._input(self._raft.peer_lost, peer, self._clock())
+        self._input(partial(self._raft.peer_lost, renewed=reason in RENEWED), peer, self._clock())
         self._drain()
 
     async def _settled(self, peer: str) -> None:

@@ -42,6 +42,9 @@ BACKOFF_MAX: Final = 1.0
 BACKOFF_MIN_KNOCKING: Final = 0.100  # longer than the other needs to dial again by itself
 MAX_UNAUTHENTICATED: Final = 64
 RENEWAL_SECONDS_MAX: Final = 5.0  # for one peer to come back before the next one's connection is made anew
+CERTIFICATES_CHANGED: Final = "certificates-changed"
+KEY_CHANGED: Final = "key-changed"
+RENEWED: Final = frozenset({CERTIFICATES_CHANGED, KEY_CHANGED})  # why this side ends a connection to make it anew
 _REPORT_INTERVAL: Final = 60.0
 _REPORTS_REMEMBERED: Final = 1000
 
@@ -233,14 +236,14 @@ class PeerTransport:
         """Other certificates, at once for new connections. Those that were made under the earlier ones are made anew,
         one after the other: whoever is not trusted any more is gone then, and the leader stays the leader."""
         self._tls = contexts
-        self._renew("certificates-changed")
+        self._renew(CERTIFICATES_CHANGED)
 
     def set_keys(self, key: ClusterKey, other_keys: Sequence[ClusterKey]) -> None:
         """Another cluster key and others beside it, at once for new connections. Those that another key opened are made
         anew like under other certificates."""
         before, self._key, self._other_keys = self._key, key, tuple(other_keys)
         if key != before:
-            self._renew("key-changed")
+            self._renew(KEY_CHANGED)
 
     async def renewed(self) -> None:
         """Returns when all connections are as `set_tls` or `set_keys` last said."""

@@ -115,6 +115,17 @@ def test_losing_the_leader_starts_a_pre_vote_at_once() -> None:
     assert [(m.to, m.leader_lost) for m in node.take() if isinstance(m, PreVote)] == [("b", True), ("c", True)]
 
 
+def test_a_connection_to_the_leader_that_is_made_anew_is_no_loss_of_it() -> None:
+    node = NodeUnderTest()
+    node.step(append(term=1, sender="c"))
+    node.take()
+    node.raft.peer_lost("c", node.now, renewed=True)
+    node.drain()
+    assert node.take() == []
+    node.step(pre_vote(term=2, last=(1, 1)))
+    assert not node.take()[0].granted, "it counts as heard"  # type: ignore[union-attr]
+
+
 def test_a_refusal_from_a_later_term_ends_the_campaign_and_teaches_the_term() -> None:
     node = NodeUnderTest()
     node.time_out()

@@ -491,3 +491,20 @@ async def test_a_new_cluster_key_costs_no_election(start: Start) -> None:
     await leader.node.propose(b"after", 10)
     assert {member.node.status().term for member in members} == {term}
     assert [m.saw(EventKind.PRE_VOTE_STARTED) for m in members if m is not leader] == [True, True], "each lost it once"
+
+
+async def test_connections_that_are_made_anew_by_all_at_once_cost_no_election(start: Start) -> None:
+    """As when a rotation goes on that was interrupted: a host may still be at what the next one begins."""
+    members = await start("n1", "n2", "n3", election_timeout=2.0)
+    await propose(members, b"before")
+    leader = await leader_of(members)
+    term = leader.node.status().term
+    old, new = ClusterKey(b"0123456789abcdef"), ClusterKey(b"fedcba9876543210")
+    for _ in range(10):
+        old, new = new, old
+        for key, others in [(new, [old]), (old, [new])]:
+            for member in members:
+                member.node.set_keys(key, others)
+            await asyncio.gather(*(member.node.connections_renewed() for member in members))
+    await leader.node.propose(b"after", 10)
+    assert {member.node.status().term for member in members} == {term}
