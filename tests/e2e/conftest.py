@@ -18,7 +18,6 @@ def netns_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def calm_stage(distribution: MySQLDistribution) -> Iterator[Stage]:
-    """With long leases and patient followers: on a machine that is busy otherwise, the restart of a controller must not
-    outlast a lease, nor starvation look like the loss of the leader."""
-    with stage(settings=("raft.election_timeout=6s",)) as made:
+    """With long leases: on a machine that is busy otherwise, the restart of a controller must not outlast one."""
+    with stage(settings=("raft.election_timeout=4s",)) as made:
         yield made
