@@ -43,6 +43,13 @@ UMask=0077
 """
 
 
+# Nice counts among the processes of a control group or session, CPUWeight between control groups.
+_PRIORITY: Final = f"""\
+Nice={NICE}
+CPUWeight=1000
+"""
+
+
 def controller_unit(layout: Layout, program: str) -> str:
     """`program` is the path of raftctl. It is ready when the API listens; its event loop answers to a watchdog."""
     return f"""\
@@ -64,7 +71,7 @@ TimeoutStartSec=60s
 TimeoutStopSec=15s
 KillMode=mixed
 # an election must not wait for other processes, and the kernel is to end others first when memory runs out
-Nice={NICE}
+{_PRIORITY}\
 OOMScoreAdjust=-900
 {_HARDENING}
 [Install]
@@ -85,7 +92,7 @@ ExecStart={program} controller guard --config {layout.config}
 Restart=always
 RestartSec=200ms
 TimeoutStopSec=5s
-Nice={NICE}
+{_PRIORITY}\
 OOMScoreAdjust=-950
 # it stays in memory: fencing must not wait for a disk
 LimitMEMLOCK=infinity

@@ -144,8 +144,7 @@ class Unit:
                 start_new_session=True,
             )
         if "nice" in self._spec:
-            with contextlib.suppress(PermissionError, ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, self._spec["nice"])
+            _renice(process.pid, self._spec["nice"])
         return process
 
     def reap(self) -> None:
@@ -176,6 +175,14 @@ class Unit:
         if self.restart_at is not None and now >= self.restart_at:
             self._restarts += 1
             self._begin()
+
+
+def _renice(pid: int, nice: int) -> None:
+    """For the leader of a session. Where the kernel groups processes by session, the group has a value of its own, and
+    the process's counts within the group alone: see sched(7), "The autogroup feature"."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 class Supervisor:

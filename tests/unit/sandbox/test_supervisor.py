@@ -146,6 +146,9 @@ def test_a_unit_has_its_priority_where_that_is_allowed(make_host: HostMaker, nic
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, pid, nice)
     assert given == os.getpriority(os.PRIO_PROCESS, pid)
+    group = Path(f"/proc/{pid}/autogroup")
+    if given == nice and group.exists():
+        assert group.read_text().endswith(f" nice {nice}\n")
 
 
 def test_a_killed_host_leaves_nothing_and_boots_again(make_host: HostMaker) -> None:
