@@ -29,6 +29,8 @@ from tests.support.waiting import wait_until
 
 START_SECONDS = 180.0
 COMMAND_SECONDS = 600.0
+# A host is a group of processes that counts as one where the kernel shares out processors: as much as four others.
+CPU_SHARES = "4096"
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 APPLICATION, PASSWORD = "app", "app-Pass.1"
 
@@ -82,7 +84,7 @@ class ContainerHosts:
                 *("--env", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "--tmpfs", "/run", "--tmpfs", "/run/lock"),
                 *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--cgroupns", "host"),
                 # CLONE renames directories, which overlayfs refuses for those of the image
-                *("--volume", "/var/lib/mysql", "--memory", "1500m"),
+                *("--volume", "/var/lib/mysql", "--memory", "1500m", "--cpu-shares", CPU_SHARES),
                 # as on a host of its own: for the priority of the units, and for memory that is locked
                 *("--cap-add", "SYS_NICE", "--cap-add", "IPC_LOCK", image),
             )
