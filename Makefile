@@ -43,7 +43,7 @@ integration: $(READY) ## tests on real MySQL, real processes, real networks: the
 	@# each waits more than it computes
 	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target on-mysql on-clusters on-hosts
 
-on-mysql: $(READY) ## tests of single parts on real servers, and three minutes of chaos
+on-mysql: $(READY) ## tests of single parts on real servers, and two minutes of chaos
 	$(BIN)/pytest tests/integration tests/chaos -m 'not long' -q
 
 on-clusters: $(READY) ## faults on local clusters in network namespaces; needs root

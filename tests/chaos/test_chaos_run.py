@@ -13,7 +13,7 @@ from raftctl.sandbox.distribution import MySQLDistribution
 from tests.chaos.run import Plan, Run, summary, tell
 from tests.support import disk
 
-MINUTES = 3.0
+MINUTES = 2.0
 SEED = int(os.environ.get("RAFTCTL_CHAOS_SEED", "1"))
 
 pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(1200)]
