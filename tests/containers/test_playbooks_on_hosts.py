@@ -21,10 +21,8 @@ VERSION = "dpkg-query --show --showformat '${Version}' mysql-server"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerHosts]:
-    """db1 to db3, which got MySQL and raftctl from install.yml. What the packages' scripts do to a machine that is busy
-    otherwise must not look like the loss of a host."""
-    directory = tmp_path_factory.mktemp("bare")
-    with container_hosts(directory, subnet="10.213.80", image=BARE_IMAGE, election_timeout="4s") as hosts:
+    """db1 to db3, which got MySQL and raftctl from install.yml."""
+    with container_hosts(tmp_path_factory.mktemp("bare"), subnet="10.213.80", image=BARE_IMAGE) as hosts:
         assert hosts.play("install.yml", mysql_packages=PACKAGES) > 0
         hosts.create_application()
         yield hosts

@@ -60,9 +60,8 @@ class ContainerHosts:
     """Hosts db1, db2, ... of one network. `inventory` has some of them as the cluster orders, reached over SSH
     by a user with sudo."""
 
-    def __init__(self, directory: Path, *, subnet: str, election_timeout: str) -> None:
+    def __init__(self, directory: Path, *, subnet: str) -> None:
         self.directory = directory
-        self._settings = {"failover": {"cooldown": "0s"}, "raft": {"election_timeout": election_timeout}}
         self.inventory = directory / "inventory.yaml"
         self._subnet = subnet
         self._network = f"raftctl-test-{os.getpid()}-{subnet}"
@@ -109,7 +108,7 @@ class ContainerHosts:
             "ansible_user": "dba",
             "ansible_ssh_private_key_file": str(self.directory / "key"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.directory / 'known_hosts'}",
-            "raftctl": self._settings,
+            "raftctl": {"failover": {"cooldown": "0s"}},
         }
         hosts = {name: {"ansible_host": self.address(name)} for name in names}
         self.inventory.write_text(yaml.safe_dump({"orders": {"vars": variables, "hosts": hosts}}))
@@ -218,16 +217,11 @@ class ContainerHosts:
 
 @contextlib.contextmanager
 def container_hosts(
-    directory: Path,
-    *,
-    subnet: str,
-    names: Sequence[str] = ("db1", "db2", "db3"),
-    image: str = IMAGE,
-    election_timeout: str = "1s",
+    directory: Path, *, subnet: str, names: Sequence[str] = ("db1", "db2", "db3"), image: str = IMAGE
 ) -> Iterator[ContainerHosts]:
     require_engine()
     require_images()
-    hosts = ContainerHosts(directory, subnet=subnet, election_timeout=election_timeout)
+    hosts = ContainerHosts(directory, subnet=subnet)
     try:
         hosts.up(names, image=image)
         yield hosts
