@@ -93,7 +93,7 @@ class Keeper:
         self.confirmed = False
         self.returns = False  # to a later incarnation: before it is taken in, nothing allows it to be writable
         self.gate_note = ""  # what mysqld's start waits for
-        self._observer = Observer(endpoint=endpoint, patience=2.0, clock=clock)
+        self._observer = Observer(endpoint=endpoint, patience=lambda: log.state.settings.silence_deadline, clock=clock)
         self._rebuilding = Rebuilding(directory)
         self._ladder = Ladder(endpoint=endpoint, services=services)
         self._fencer = Fencer(me=me, ladder=self._ladder, epoch=lambda: log.state.epoch, record=record, ended=self.poke)

@@ -13,7 +13,7 @@ from raftctl.cluster.observation import MySQLObservation
 from raftctl.errors import MySQLError
 from raftctl.mysql.client import Connection, Endpoint, connect
 from raftctl.mysql.clone import CloneProgress, clone_progress
-from raftctl.mysql.errors import ConnectionLost, ConnectTimeout, ServerGone, StatementTimeout
+from raftctl.mysql.errors import AccessDenied, ConnectionLost, ConnectTimeout, ServerGone, StatementTimeout
 from raftctl.mysql.observe import observe
 from raftctl.mysql.tail import ServerFiles, server_files
 
@@ -34,10 +34,12 @@ class Look(msgspec.Struct, frozen=True):
 class Observer:
     """Blocking; one thread uses it.
 
-    A mysqld that does not answer counts as unresponsive only after `patience` seconds: slow is not dead. Its account
+    A mysqld that does not answer counts as unresponsive only after `patience()` seconds: slow is not dead. Its account
     has CONNECTION_ADMIN, so that a full `max_connections` does not look like death either."""
 
-    def __init__(self, *, endpoint: Endpoint, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, endpoint: Endpoint, patience: Callable[[], float], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._endpoint = endpoint
         self._patience = patience
         self._clock = clock
@@ -64,7 +66,8 @@ class Observer:
         except MySQLError as error:
             # It answered, with a refusal: the process lives, and what to do about it is a person's business.
             self._silent_since = None
-            return Look(self._session, state=MySQLState.UNKNOWN, error=str(error))
+            mend = "; `raftctl bootstrap` mends raftctl's account" if isinstance(error, AccessDenied) else ""
+            return Look(self._session, state=MySQLState.UNKNOWN, error=f"{error}{mend}")
         self._silent_since = None
         return Look(self._session, observation=seen, clone=clone)
 
@@ -88,7 +91,7 @@ class Observer:
         now = self._clock()
         if self._silent_since is None:
             self._silent_since = now - PROBE_SECONDS
-        given_up = now - self._silent_since >= self._patience
+        given_up = now - self._silent_since >= self._patience()
         return Look(self._session, state=MySQLState.UNRESPONSIVE if given_up else None, error=error)
 
     def sentinel(self) -> Connection | None:
