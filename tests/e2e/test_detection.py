@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.mysql, pytest.mark.netns, pytest.mark.timeout(600)]
 
 def test_a_silent_controller_beside_a_living_mysqld_is_waited_for(netns_stage: Stage) -> None:
     """The replicas hear the mysqld: no failover is begun before the lease is over. The guard has the frozen controller
-    replaced meanwhile."""
+    replaced meanwhile, when it is let."""
     stage = netns_stage
     primary = stage.wait_healthy().primary
     assert primary
@@ -31,8 +31,10 @@ def test_a_silent_controller_beside_a_living_mysqld_is_waited_for(netns_stage: S
         return any("still hear its mysqld" in text for text in why)
 
     with stage.writing() as writer:
+        stage.sandbox.freeze(primary, Target.GUARD)
         stage.sandbox.freeze(primary, Target.CONTROLLER)
         wait_until(held_back, what="the failover is held back", timeout=60)
+        stage.sandbox.thaw(primary, Target.GUARD)
         stage.wait_healthy()
         assert writer.wait_for(20, 60)
     stage.verify(writer)

@@ -171,6 +171,7 @@ def test_a_statement_that_only_waits_for_a_transaction_is_ended_and_the_transact
 def test_a_server_that_is_backed_up_changes_its_source(mysqld_factory: MySQLFactory) -> None:
     """One that was the primary follows a new one, and one that becomes the primary forgets its own."""
     source, replica = start_members(mysqld_factory, *NAMES)
+    catch_up(replica, source)  # a server that is locked for backup applies no CREATE USER
     with source.root() as backup, source.admin() as conn:
         backup.execute("LOCK INSTANCE FOR BACKUP")
         point_to(conn, source.as_source_of(replica), timeout=DEADLINE_S)
