@@ -18,6 +18,7 @@ from raftctl.mysql.observe import observe
 from raftctl.mysql.tail import ServerFiles, server_files
 
 PROBE_SECONDS: Final = 1.0
+PATIENCE_SECONDS_MIN: Final = 2.0  # one slow answer is no death, however short the election timeout
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -34,8 +35,9 @@ class Look(msgspec.Struct, frozen=True):
 class Observer:
     """Blocking; one thread uses it.
 
-    A mysqld that does not answer counts as unresponsive only after `patience()` seconds: slow is not dead. Its account
-    has CONNECTION_ADMIN, so that a full `max_connections` does not look like death either."""
+    A mysqld that does not answer counts as unresponsive only after `patience()` seconds, PATIENCE_SECONDS_MIN at least:
+    slow is not dead. Its account has CONNECTION_ADMIN, so that a full `max_connections` does not look like death
+    either."""
 
     def __init__(
         self, *, endpoint: Endpoint, patience: Callable[[], float], clock: Callable[[], float] = time.monotonic
@@ -91,7 +93,7 @@ class Observer:
         now = self._clock()
         if self._silent_since is None:
             self._silent_since = now - PROBE_SECONDS
-        given_up = now - self._silent_since >= self._patience()
+        given_up = now - self._silent_since >= max(self._patience(), PATIENCE_SECONDS_MIN)
         return Look(self._session, state=MySQLState.UNRESPONSIVE if given_up else None, error=error)
 
     def sentinel(self) -> Connection | None:

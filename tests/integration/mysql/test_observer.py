@@ -27,14 +27,19 @@ def test_a_refused_login_is_told_with_what_mends_it(standing: MySQLMember) -> No
     assert "`raftctl bootstrap` mends" in look.error
 
 
-def test_a_server_that_hangs_is_unresponsive_when_patience_is_over(mysqld_factory: MySQLFactory) -> None:
+@pytest.mark.parametrize(("patience", "counts"), [(4.0, 4.0), (0.5, 2.0)])
+def test_a_server_that_hangs_is_unresponsive_when_patience_is_over(
+    mysqld_factory: MySQLFactory, patience: float, counts: float
+) -> None:
     now = 100.0
     server = mysqld_factory("db1")
-    observer = Observer(endpoint=endpoint(server.socket, Secret(""), "root"), patience=lambda: 4.0, clock=lambda: now)
+    observer = Observer(
+        endpoint=endpoint(server.socket, Secret(""), "root"), patience=lambda: patience, clock=lambda: now
+    )
     assert observer.look().observation
     server.freeze()
     assert observer.look().state is None, "slow is not dead"
-    now += 2.9
+    now += counts - 1.1  # a look that timed out has waited for a second
     assert observer.look().state is None
     now += 0.2
     assert observer.look().state is MySQLState.UNRESPONSIVE
