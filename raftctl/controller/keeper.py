@@ -229,11 +229,9 @@ class Keeper:
         state = self._log.state
         mysql = self._report.mysql.state if self._report.mysql is not None else None
         settled = state.phase in (Phase.STEADY, Phase.UNINITIALIZED) and mysql in _SETTLED
-        pause = self._pace.rest((state.version, mysql), settled=settled, now=self._clock())
-        if self._failure:
-            pause = RETRY_SECONDS
+        rest = self._pace.rest((state.version, mysql), settled=settled, now=self._clock())
         try:
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(RETRY_SECONDS if self._failure else rest):
                 await self._wake.wait()
         except TimeoutError:
             return

@@ -42,12 +42,12 @@ _FRAME_FULL_BYTES: Final = 1 << 20
 _READ_BYTES: Final = 64 << 10
 MAX_MESSAGE_BYTES: Final = MAX_FRAME_BYTES - _FRAME_FULL_BYTES - 64
 
-OnOpened = Callable[["Connection"], None]
-OnMessages = Callable[["Connection", list[PeerMessage]], None]
 # Why a connection ended, when the peer's own process or kernel ended it.
 EOF: Final = "eof"
 RESET: Final = "reset"
 
+OnOpened = Callable[["Connection"], None]
+OnMessages = Callable[["Connection", list[PeerMessage]], None]
 OnClosed = Callable[["Connection", str], None]
 
 
@@ -177,9 +177,8 @@ class Connection(asyncio.BufferedProtocol):
         self._close_reason = self._close_reason or EOF
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if isinstance(exc, (ConnectionResetError, BrokenPipeError)):
-            self._close_reason = self._close_reason or RESET
-        self._close_reason = self._close_reason or (str(exc) if exc else EOF)
+        reset = isinstance(exc, (ConnectionResetError, BrokenPipeError))
+        self._close_reason = self._close_reason or (RESET if reset else str(exc) if exc else EOF)
         self._finish()
 
     # --- inside ---------------------------------------------------------------------------------------
